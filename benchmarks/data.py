@@ -14,7 +14,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.memory import Peak, anonymous_mib
 from benchmarks.models import write_models
 from benchmarks.work import SPECIAL, Work
 from tutelage.data.batch import TokenBatch, Tokens
@@ -160,30 +160,6 @@ def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-def anonymous_mib() -> float:
-    """Resident memory of this process that no file stands behind."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
-
-
-class Peak:
-    """The most anonymous memory meanwhile, looked at fifty times a second."""
-
-    def __enter__(self) -> Peak:
-        self.mib, self._over = anonymous_mib(), threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.02):
-            self.mib = max(self.mib, anonymous_mib())
 
 
 def in_own_process(settings: DataBenchSettings, rows: int) -> Result:

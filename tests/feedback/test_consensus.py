@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tutelage.feedback.training.consensus import soft_labels
-from tutelage.feedback.training.source import Aggregation, aggregate
-from tutelage.records import Prompt, Vote
-from tutelage.store import VotedPair
+from tutelage.feedback.training.source import Settled, aggregated, skill_of
+from tutelage.records import Comparison, Prompt, Vote
+from tutelage.store import Ties, VotedPair
+from tutelage.store.aggregate import NoRow
 
 RELIABILITY = {"ann": 0.95, "ben": 0.9, "cy": 0.8, "dee": 0.65, "eve": 0.5}
 WIDTH = 0.7  # what feels closer than that (in logits) is a tie
@@ -36,7 +37,11 @@ def simulate(pairs: int, overlap: int, seed: int) -> tuple[np.ndarray, list[Vote
     return 1 / (1 + np.exp(-differences)), voted
 
 
-def shares(pairs: list[VotedPair], aggregation: Aggregation) -> np.ndarray:
+def aggregate(pairs: list[VotedPair], how: Settled, ties: Ties) -> list[Comparison | NoRow]:
+    return [row for _, row in aggregated(pairs, how, ties, skill_of(lambda: pairs, how))]
+
+
+def shares(pairs: list[VotedPair], aggregation: Settled) -> np.ndarray:
     """The probability that the first response is better, by training's own rows."""
     rows = aggregate(pairs, aggregation, "keep")
     return np.array([row.p_chosen if row.chosen == "x" else 1 - row.p_chosen for row in rows])
@@ -54,7 +59,7 @@ def test_soft_labels_by_skill_are_nearer_to_the_truth() -> None:
     sides, errors = [], []
     for seed in range(4):
         truth, pairs = simulate(pairs=500, overlap=4, seed=seed)
-        names: tuple[Aggregation, ...] = ("majority", "all", "dawid-skene", "crowd-bt")
+        names: tuple[Settled, ...] = ("majority", "all", "dawid-skene", "crowd-bt")
         found = {name: shares(pairs, name) for name in names} | {"a tie is a label": tie_as_a_label(pairs)}
         errors.append({name: np.mean((share - truth) ** 2) for name, share in found.items()})
         sides.append({name: right(share, truth) for name, share in found.items()})
@@ -71,7 +76,7 @@ def right(share: np.ndarray, truth: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("aggregation", ["majority", "all", "dawid-skene", "crowd-bt"])
-def test_which_response_stands_first_changes_no_row(aggregation: Aggregation) -> None:
+def test_which_response_stands_first_changes_no_row(aggregation: Settled) -> None:
     _, pairs = simulate(pairs=120, overlap=3, seed=0)
     turned = [
         replace(p, texts=("y", "x"), votes=tuple(Vote(v.annotator, -v.preference, 0) for v in p.votes))
@@ -83,7 +88,7 @@ def test_which_response_stands_first_changes_no_row(aggregation: Aggregation) ->
 
 
 @pytest.mark.parametrize("aggregation", ["dawid-skene", "crowd-bt"])
-def test_a_tied_vote_counts_half(aggregation: Aggregation) -> None:
+def test_a_tied_vote_counts_half(aggregation: Settled) -> None:
     """A pair of ties is a tie; a tie beside a vote halves what the vote says."""
 
     def pair(key: str, *preferences: int) -> VotedPair:

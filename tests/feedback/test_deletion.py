@@ -32,7 +32,7 @@ from tutelage.feedback.people.access import Member
 from tutelage.feedback.people.invitations import accept_invitation, invite
 from tutelage.feedback.people.passwords import check_password
 from tutelage.feedback.projects import deletion, projects
-from tutelage.feedback.refining import rows
+from tutelage.feedback.refining import authoring, rows
 from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import queue
 from tutelage.records import Prompt, Response
@@ -65,6 +65,7 @@ KEPT = {
     "credential",
     "session",
     "login_failure",
+    "allowance",
     "model_ref",
     "generation_run",
     "store_info",
@@ -206,6 +207,7 @@ def test_a_purge_takes_everything_of_one_project(store: Store, database: Databas
     store.add_questions("private", [Question("0" * 64, "llm:x", "pair 01", "p")])
     store.set_budget("private", "llm:x", 1.0)
     store.note_left("private", "llm:x", [store.pairs("private")[0].item_id])
+    authoring.keep_trial(database, private, Prompt("Is it so?"), [])
     full = contents(database)
     for name in Base.metadata.tables.keys() - KEPT - {"gold", "chat_turn", "export", "response_score"}:
         if name not in ("criterion_preference",):

@@ -149,7 +149,7 @@ def test_a_claim_walks_the_queue_and_sorts_nothing(store: Store, database: Datab
         event.remove(Engine, "before_cursor_execute", explain)
     assert plans
     assert not any("Sort" in plan or "TEMP B-TREE" in plan for plan in plans)
-    assert all("ix_item_queue" in plan for plan in plans)
+    assert all("ix_item_open" in plan for plan in plans)
 
 
 def test_gold_comes_at_its_rate_and_has_no_overlap(store: Store, database: Database) -> None:

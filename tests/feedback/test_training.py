@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from tests.databases import prepared_sqlite
 from tests.feedback.kit import hand_in, start
@@ -16,6 +16,7 @@ from tutelage.cli import run_command
 from tutelage.commands import find
 from tutelage.feedback.asking.payloads import PairAnswer, RankAnswer, RewriteAnswer, Schema
 from tutelage.feedback.items import building
+from tutelage.feedback.training import source
 from tutelage.feedback.training.source import comparisons_digest, demonstrations_digest
 from tutelage.feedback.work import queue
 from tutelage.models.loading import save
@@ -127,19 +128,19 @@ def test_sft_without_anything_written(
     )
 
 
-@pytest.mark.parametrize(("command", "read"), [("sft", "written"), ("reward", "voted_pairs")])
+@pytest.mark.parametrize(("command", "read"), [("sft", "stream_written"), ("reward", "stream_voted_pairs")])
 def test_the_hash_is_that_of_the_rows_that_are_trained_on(
     command: str, read: str, answered: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One reading serves both, so answers that come in meanwhile cannot stand in the hash only."""
-    seen, whole = [], getattr(Store, read)
+    seen, whole = [], getattr(source, read)
 
-    def fewer_first(store: Store, project: str) -> object:
-        rows = whole(store, project)
+    def fewer_first(connection: Connection, project_id: int) -> object:
+        rows = list(whole(connection, project_id))
         seen.append(len(rows))
         return rows[: len(rows) // 2] if len(seen) == 1 else rows
 
-    monkeypatch.setattr(Store, read, fewer_first)
+    monkeypatch.setattr(source, read, fewer_first)
     out = tmp_path / command
     args = ["data=store:main", f"store={answered}", f"model={model}", f"out={out}", "heldout_share=0", *SMALL]
     assert run_command(find(command), args) == 0

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tests.train.making import make_model
 from tutelage.evals import rows
-from tutelage.feedback.training.source import aggregate
+from tutelage.feedback.training.source import aggregated, skill_of
 from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.models.tiny import train_tokenizer
@@ -110,6 +110,7 @@ def test_three_bad_annotators_in_ten_cost_little(base: Path, tmp_path: Path) -> 
             for who in draw.permutation(10)[:5]
         )
         pairs.append(VotedPair(str(i), i, Prompt(f"{i}:"), pair, votes, scale=1))
-    found = [row for row in aggregate(pairs, "habit-bt", "keep") if isinstance(row, Comparison)]
+    rows = aggregated(pairs, "habit-bt", "keep", skill_of(lambda: pairs, "habit-bt"))
+    found = [row for _, row in rows if isinstance(row, Comparison)]
     clean = accuracy(base, tmp_path / "clean", compared(texts, worth > 0), gold)
     assert accuracy(base, tmp_path / "crowd", found, gold) >= clean - 0.02

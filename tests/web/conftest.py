@@ -18,9 +18,9 @@ from tests.web.everything import everything
 from tests.web.kit import Parrots, World, make_world
 from tutelage.feedback.people.tokens import create_token
 from tutelage.web.app import build_app
-from tutelage.web.limits import Limit
+from tutelage.web.limits import Limit, Limits
 from tutelage.web.serve import listen
-from tutelage.web.site import Limits, Site
+from tutelage.web.site import Site
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.web.kit import PASSWORD, Parrots, World
+from tutelage.feedback.errors import Refused
+from tutelage.feedback.people import allowances
 from tutelage.feedback.people.invitations import invite
 from tutelage.feedback.people.passwords import FAILURES_PER_NAME
 from tutelage.feedback.people.tokens import create_token
-from tutelage.web import limits
+from tutelage.store.database import Database
 from tutelage.web.app import build_app
-from tutelage.web.limits import Limit
-from tutelage.web.site import Limits, Site
+from tutelage.web.limits import Limit, Limits
+from tutelage.web.site import Site
 
 
-def test_a_burst_then_one_every_so_often() -> None:
-    now = [100.0]
-    limit = Limit(burst=3, seconds=10, clock=lambda: now[0])
-    assert [limit.wait("ann") for _ in range(3)] == [0, 0, 0]
-    assert limit.wait("ann") == pytest.approx(10)
-    assert limit.wait("ben") == 0
-    now[0] += 4
-    assert limit.wait("ann") == pytest.approx(6)
-    now[0] += 6
-    assert limit.wait("ann") == 0
-    assert limit.wait("ann") == pytest.approx(10)
+def test_a_burst_then_one_every_so_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in the store: two servers on it, as `Database` stands for each, share the allowance."""
+    at = [datetime(2026, 1, 1, tzinfo=UTC)]
+    monkeypatch.setattr(allowances, "now", lambda: at[0])
+    other = Database(world.path)
+
+    def wait(name: str, database: Database = world.database) -> float:
+        return allowances.take(database, "tries", name, burst=3, seconds=10)
+
+    assert [wait("ann"), wait("ann", other), wait("ann")] == [0, 0, 0]
+    assert wait("ann", other) == pytest.approx(10)
+    assert wait("ben") == 0
+    at[0] += timedelta(seconds=4)
+    assert wait("ann") == pytest.approx(6)
+    at[0] += timedelta(seconds=6)
+    assert wait("ann", other) == 0
+    assert wait("ann") == pytest.approx(10)
+    other.close()
 
 
-def test_names_at_rest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(limits, "MOST_NAMES", 10)
-    limit = Limit(burst=1, seconds=1, clock=lambda: now[0])
-    for number in range(11):
-        limit.wait(str(number))
-    now[0] = 5
-    limit.wait("late")
-    assert len(limit._free_at) == 1
+def test_what_goes_on_once_goes_on_once_on_all_servers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = [datetime(2026, 1, 1, tzinfo=UTC)]
+    monkeypatch.setattr(allowances, "now", lambda: at[0])
+    other = Database(world.path)
+    allowances.begin(world.database, "1/7", 60, "wait")
+    with pytest.raises(Refused, match="wait"):
+        allowances.begin(other, "1/7", 60, "wait")
+    allowances.begin(other, "1/8", 60, "wait")
+    allowances.end(world.database, "1/7")
+    allowances.begin(other, "1/7", 60, "wait")
+    at[0] += timedelta(seconds=61)  # whoever held it is dead
+    allowances.begin(world.database, "1/7", 60, "wait")
+    other.close()
 
 
 def test_tokens_and_generation_are_limited(world: World) -> None:

@@ -53,6 +53,7 @@ def test_a_program_deletes_what_it_owns(world: World, server: Running) -> None:
     token = create_token(world.database, owner, "x", ("manage",))
     with Client(server.url, token) as client:
         made = client.request("POST", "/projects/scripted/exports", {"format": "raw"})["name"]
+        kept = server.site.exports.find(world.database, world.member("scripted"), made)
         client.delete_project("scripted")
         with pytest.raises(ApiRefused, match="no project 'scripted'"):
             client.project("scripted")
@@ -62,7 +63,6 @@ def test_a_program_deletes_what_it_owns(world: World, server: Running) -> None:
         with pytest.raises(ApiRefused, match="is in use: delete it first"):
             client.purge_project("scripted")
         client.delete_project("scripted")
-        (_, kept) = server.site.exports._kept[made]
         assert client.purge_project("scripted")["items"] == 6
         assert not kept.file.exists()
         assert client.request("GET", "/deleted") == []

@@ -16,8 +16,8 @@ from tutelage.feedback.asking.payloads import LiveResponse
 from tutelage.feedback.refining import history
 from tutelage.records import Prompt
 from tutelage.web.generation import GenerationFailed, NamedModel
-from tutelage.web.limits import Limit
-from tutelage.web.site import Limits, Site
+from tutelage.web.limits import Limit, Limits
+from tutelage.web.site import Site
 
 FAULTS = (Path(__file__).parent / "faults.js").read_text(encoding="utf-8")
 FIRST = "1. 0.25 is less than 1.\n\n2. So the graph is stretched vertically.\n\n3. That makes it taller.\n\nAnswer: B"

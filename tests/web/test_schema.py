@@ -18,8 +18,8 @@ from tests.web.kit import Parrots, World, make_world
 from tutelage.feedback.people.tokens import create_token
 from tutelage.web.api_imports import MOST_LINES
 from tutelage.web.app import build_app
-from tutelage.web.limits import Limit
-from tutelage.web.site import Limits, Site
+from tutelage.web.limits import Limit, Limits
+from tutelage.web.site import Site
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 

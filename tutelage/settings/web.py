@@ -12,9 +12,20 @@ class ServeSettings(DeviceSettings):
     store: str = setting("runs/store.sqlite", "Feedback store: path of an SQLite file, or a database URL.")
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in.")
     port: int = setting(8000, "Port to listen on; 0 takes a free one.", ge=0, le=65535)
+    workers: int = setting(1, "Processes that answer requests, for more cores and people.", ge=1, le=64)
     url: str = setting(
         "",
         "Address that people use when a proxy stands in front, such as https://labels.example.org.",
+        everyday=False,
+    )
+    proxies: list[str] = setting(
+        ["127.0.0.1", "::1"],
+        "Addresses or networks of proxies whose X-Forwarded-For is believed; needs url.",
+        everyday=False,
+    )
+    exports: str = setting(
+        "",
+        "Folder for exports to be fetched, shared by several servers; empty: a temporary one.",
         everyday=False,
     )
     certificate: str = setting(

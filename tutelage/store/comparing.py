@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select, true
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Connection, select
 
-from tutelage.records import Demonstration, Finish, Prompt, Vote
-from tutelage.store.current import IS_CURRENT, IS_SETTLING
-from tutelage.store.rows import VotedPair, finish_of, is_held_out
-from tutelage.store.schema import (
-    Annotation,
-    Annotator,
-    Item,
-    ItemResponse,
-    Project,
-    PromptRow,
-    ResponseRow,
-    digest,
-)
+from tutelage.records import Demonstration, Vote
+from tutelage.store.contents import ItemContent as ItemContent
+from tutelage.store.contents import read_items as read_items
+from tutelage.store.contents import stream_items as stream_items
+from tutelage.store.current import IS_CURRENT, IS_SETTLING, any_settled
+from tutelage.store.rows import VotedPair
+from tutelage.store.schema import Annotation, Annotator, Project, digest
 from tutelage.store.schema_feedback import (
     Account,
     Assignment,
@@ -32,30 +27,14 @@ from tutelage.store.schema_feedback import (
     Rewrite,
     SchemaVersion,
 )
-from tutelage.store.voting import read_votes
+from tutelage.store.sorting import sorted_apart
+from tutelage.store.sql import chunks
+from tutelage.store.voting import votes_on
 
 LONGEST_SCALE = 3  # steps to each side: how far a preference goes
 # Where a project's settings do not say it: what `ProjectSettings.expert_weight` begins with.
 EXPERT_WEIGHT = 3.0
 COUNTED = Annotation.role == "answer"
-
-
-class ItemContent(NamedTuple):
-    """An item with its prompt, the texts in its slots, how each of them ended, and their rows.
-
-    `split` is the prompt's; what arose in a chat about a held-out prompt is held out with it.  `redacted`: the text of
-    the prompt or of a response is gone.
-    """
-
-    item_id: int
-    type: str
-    digest: str
-    prompt: Prompt
-    texts: tuple[str, ...]
-    finishes: tuple[Finish, ...]
-    responses: tuple[int, ...]
-    split: str
-    redacted: bool
 
 
 class Written(NamedTuple):
@@ -80,17 +59,30 @@ class Written(NamedTuple):
 
 def read_voted_pairs(connection: Connection, project_id: int) -> list[VotedPair]:
     """See `Store.voted_pairs`."""
-    found = {
-        **_pairs(connection, project_id),
-        **_ranked(connection, project_id),
-        **_rewritten(connection, project_id),
-    }
-    return [found[key] for key in sorted(found)]
+    return list(stream_voted_pairs(connection, project_id))
+
+
+def stream_voted_pairs(connection: Connection, project_id: int, ranked: bool = True) -> Iterator[VotedPair]:
+    """The same, one after the other: memory holds some hundred items, whatever the store holds.  `ranked`: also the responses
+    of rankings."""
+    # Pairs lie in the store in this order; what is told apart by a hash of its own is sorted first.
+    parts = (
+        _pairs(connection, project_id),
+        sorted_apart(_ranked(connection, project_id) if ranked else ()),
+        sorted_apart(_rewritten(connection, project_id)),
+    )
+    yield from (pair for _, pair in heapq.merge(*parts, key=itemgetter(0)))
 
 
 def read_written(connection: Connection, project_id: int) -> list[Written]:
     """What people have rewritten or written, ordered by content."""
-    return sorted(_written(connection, project_id), key=lambda row: (row.item.digest, row.text))
+    return list(stream_written(connection, project_id))
+
+
+def stream_written(connection: Connection, project_id: int) -> Iterator[Written]:
+    """The same, one after the other."""
+    for _, rows in _written(connection, project_id):
+        yield from sorted(rows, key=lambda row: row.text)
 
 
 def read_weights(connection: Connection, project_id: int) -> dict[str, float]:
@@ -106,25 +98,22 @@ def read_weights(connection: Connection, project_id: int) -> dict[str, float]:
     return dict.fromkeys(connection.scalars(experts), weight)
 
 
-def _pairs(connection: Connection, project_id: int) -> dict[str, VotedPair]:
-    weights = read_weights(connection, project_id)
-    by_item: dict[int, list[Vote]] = defaultdict(list)
-    for stored in read_votes(connection, project_id, revisions=False):
-        weight = weights.get(stored.vote.annotator, 1.0)
-        by_item[stored.item_id].append(replace(stored.vote, weight=weight))
-    settled = {row.item_id: row.preference for row in _answers(connection, project_id, "pair", IS_SETTLING)}
-    scales = _scales(connection, project_id)
-    return {
-        item.digest: _voted(
-            item,
-            (0, 1),
-            tuple(by_item[item.item_id]),
-            settled.get(item.item_id),
-            scales.get(item.item_id, LONGEST_SCALE),
-        )
-        for item in read_items(connection, project_id, "pair")
-        if item.item_id in by_item
-    }
+def _pairs(connection: Connection, project_id: int) -> Iterator[tuple[str, VotedPair]]:
+    weights, steps = read_weights(connection, project_id), _steps(connection, project_id)
+    disputes = any_settled(connection, project_id)
+    for items in stream_items(connection, project_id, "pair"):
+        ids = [item.item_id for item in items]
+        by_item: dict[int, list[Vote]] = defaultdict(list)
+        for item_id, vote in votes_on(connection, ids):
+            by_item[item_id].append(replace(vote, weight=weights.get(vote.annotator, 1.0)))
+        settling = _answers(connection, ids, IS_SETTLING) if disputes else ()
+        settled = {row.item_id: row.preference for row in settling}
+        scales = _scales(connection, ids, steps)
+        for item in items:
+            if item.item_id in by_item:
+                scale = scales.get(item.item_id, LONGEST_SCALE)
+                votes = tuple(by_item[item.item_id])
+                yield item.digest, _voted(item, (0, 1), votes, settled.get(item.item_id), scale)
 
 
 def _voted(
@@ -147,92 +136,104 @@ def _voted(
     )
 
 
-def _ranked(connection: Connection, project_id: int) -> dict[str, VotedPair]:
+def _ranked(connection: Connection, project_id: int) -> Iterator[tuple[str, VotedPair]]:
     """Every two responses that somebody has ranked: a rank says which is better, not by how much."""
-    answers = _answers(connection, project_id, "rank", COUNTED)
-    if not answers:
-        return {}
     weights = read_weights(connection, project_id)
-    ranks: dict[int, dict[int, int]] = defaultdict(dict)  # annotation -> slot -> rank
+    for items in stream_items(connection, project_id, "rank"):
+        ids = [item.item_id for item in items]
+        by_item: dict[int, list[Any]] = defaultdict(list)
+        for row in _answers(connection, ids, COUNTED):
+            by_item[row.item_id].append(row)
+        ranks = _ranks(connection, ids)
+        settled = {row.item_id: row.id for row in _answers(connection, ids, IS_SETTLING)}
+        for item in items:
+            rows = by_item.get(item.item_id)
+            settling = ranks[settled[item.item_id]] if item.item_id in settled else None
+            for i, j in itertools.combinations(range(len(item.texts)), 2) if rows else ():
+                votes = tuple(_ranked_vote(row, ranks[row.id], weights, i, j) for row in rows or ())
+                said = None if settling is None else _sign(settling, i, j)
+                yield digest("ranked", item.digest, i, j), _voted(item, (i, j), votes, said, 1)
+
+
+def _ranks(connection: Connection, items: Sequence[int]) -> dict[int, dict[int, int]]:
+    """annotation -> slot -> rank, of everything that was ever said of some items."""
+    ranks: dict[int, dict[int, int]] = defaultdict(dict)
     query = select(RankEntry.annotation_id, RankEntry.slot, RankEntry.rank)
     query = query.join(Annotation, Annotation.id == RankEntry.annotation_id)
-    query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == project_id)
-    for row in connection.execute(query):
+    for row in connection.execute(query.where(Annotation.item_id.in_(items))):
         ranks[row.annotation_id][row.slot] = row.rank
-    settled = {row.item_id: row.id for row in _answers(connection, project_id, "rank", IS_SETTLING)}
-    by_item: dict[int, list[Any]] = defaultdict(list)
-    for row in answers:
-        by_item[row.item_id].append(row)
-    found = {}
-    for item in read_items(connection, project_id, "rank"):
-        settling = ranks[settled[item.item_id]] if item.item_id in settled else None
-        for i, j in itertools.combinations(range(len(item.texts)), 2):
-            votes = tuple(
-                Vote(
-                    row.name,
-                    _sign(ranks[row.id], i, j),
-                    _first_shown(row.presented_order, i, j),
-                    weight=weights.get(row.name, 1.0),
-                )
-                for row in by_item[item.item_id]
-            )
-            if votes:
-                said = None if settling is None else _sign(settling, i, j)
-                found[digest("ranked", item.digest, i, j)] = _voted(item, (i, j), votes, said, 1)
-    return found
+    return ranks
 
 
-def _rewritten(connection: Connection, project_id: int) -> dict[str, VotedPair]:
+def _ranked_vote(row: Any, ranks: dict[int, int], weights: Mapping[str, float], i: int, j: int) -> Vote:
+    """What an answer with ranks says of two slots."""
+    shown = _first_shown(row.presented_order, i, j)
+    return Vote(row.name, _sign(ranks, i, j), shown, weight=weights.get(row.name, 1.0))
+
+
+def _rewritten(connection: Connection, project_id: int) -> Iterator[tuple[str, VotedPair]]:
     """Each rewrite with its original; its writers (two may write the same) prefer it, having seen the original first."""
-    found: dict[str, VotedPair] = {}
-    for row in _written(connection, project_id):
-        item = row.item
-        if not item.texts or not row.makes_pair:
-            continue
-        key = digest("rewritten", item.digest, row.text)
-        votes = (*(found[key].votes if key in found else ()), Vote(row.annotator, -1, 1))
-        found[key] = VotedPair(
-            item.digest,
-            item.item_id,
-            item.prompt,
-            (row.text, item.texts[0]),
-            votes,
-            scale=1,
-            finishes=("eos", item.finishes[0]),
-            split=item.split,
-            responses=(None, item.responses[0]),
-            redacted=row.redacted,
-        )
-    return found
+    for item, rows in _written(connection, project_id):
+        found: dict[str, VotedPair] = {}
+        for row in rows:
+            if not item.texts or not row.makes_pair:
+                continue
+            key = digest("rewritten", item.digest, row.text)
+            votes = (*(found[key].votes if key in found else ()), Vote(row.annotator, -1, 1))
+            found[key] = VotedPair(
+                item.digest,
+                item.item_id,
+                item.prompt,
+                (row.text, item.texts[0]),
+                votes,
+                scale=1,
+                finishes=("eos", item.finishes[0]),
+                split=item.split,
+                responses=(None, item.responses[0]),
+                redacted=row.redacted,
+            )
+        yield from found.items()
 
 
-def _written(connection: Connection, project_id: int) -> list[Written]:
-    answers = _answers(connection, project_id, "rewrite", COUNTED)
-    if not answers:
-        return []
-    texts = {
-        row.annotation_id: row.text for row in connection.execute(select(Rewrite.annotation_id, Rewrite.text))
-    }
+def _written(connection: Connection, project_id: int) -> Iterator[tuple[ItemContent, list[Written]]]:
+    """The items that somebody has rewritten or written for, with what was written, in the order of its coming."""
     schemas = select(SchemaVersion.id, SchemaVersion.content).where(SchemaVersion.project_id == project_id)
     pairs = {row.id: bool(row.content["rewrite_makes_pair"]) for row in connection.execute(schemas)}
-    items = {item.item_id: item for item in read_items(connection, project_id, "rewrite")}
-    return [
-        Written(items[row.item_id], texts[row.id], row.name, pairs.get(row.schema_version_id, True))
-        for row in answers
-    ]
+    for items in stream_items(connection, project_id, "rewrite"):
+        answers = _answers(connection, [item.item_id for item in items], COUNTED)
+        texts: dict[int, str] = {}
+        for some in chunks([row.id for row in answers]):
+            query = select(Rewrite.annotation_id, Rewrite.text).where(Rewrite.annotation_id.in_(some))
+            texts |= {row.annotation_id: row.text for row in connection.execute(query)}
+        by_item: dict[int, list[Any]] = defaultdict(list)
+        for row in answers:
+            by_item[row.item_id].append(row)
+        for item in items:
+            if item.item_id in by_item:
+                yield (
+                    item,
+                    [
+                        Written(item, texts[row.id], row.name, pairs.get(row.schema_version_id, True))
+                        for row in by_item[item.item_id]
+                    ],
+                )
 
 
-def _scales(connection: Connection, project_id: int) -> dict[int, int]:
-    """item -> steps to each side of the (longest) scale that people answered it on; programs use them all."""
+def _steps(connection: Connection, project_id: int) -> dict[int, int]:
+    """Version of the questions -> steps to each side of its scale; empty where all are the longest."""
     versions = select(SchemaVersion.id, SchemaVersion.content).where(SchemaVersion.project_id == project_id)
     steps = {row.id: int(row.content["strength"]) for row in connection.execute(versions)}
-    if set(steps.values()) <= {LONGEST_SCALE}:
+    return {} if set(steps.values()) <= {LONGEST_SCALE} else steps
+
+
+def _scales(connection: Connection, items: Sequence[int], steps: Mapping[int, int]) -> dict[int, int]:
+    """item -> steps to each side of the (longest) scale that people answered it on; programs use them all."""
+    if not steps:
         return {}
     answered = (
         select(Annotation.item_id, Assignment.schema_version_id)
         .join(Assignment, Assignment.id == Annotation.assignment_id)
-        .join(Item, Item.id == Annotation.item_id)
-        .where(Item.project_id == project_id, Item.type == "pair")
+        .where(Annotation.item_id.in_(items))
         .distinct()
     )
     scales: dict[int, int] = {}
@@ -241,8 +242,8 @@ def _scales(connection: Connection, project_id: int) -> dict[int, int]:
     return scales
 
 
-def _answers(connection: Connection, project_id: int, type: str, which: ColumnElement[bool]) -> Sequence[Any]:
-    """Current answers to items of one type, in the order of their ids."""
+def _answers(connection: Connection, items: Sequence[int], which: ColumnElement[bool]) -> Sequence[Any]:
+    """Current answers to some items, in the order of their ids."""
     query = (
         select(
             Annotation.id,
@@ -252,70 +253,12 @@ def _answers(connection: Connection, project_id: int, type: str, which: ColumnEl
             Assignment.presented_order,
             Assignment.schema_version_id,
         )
-        .join(Item, Item.id == Annotation.item_id)
         .join(Annotator, Annotator.id == Annotation.annotator_id)
         .outerjoin(Assignment, Assignment.id == Annotation.assignment_id)
-        .where(Item.project_id == project_id, Item.type == type, which, IS_CURRENT)
+        .where(Annotation.item_id.in_(items), which, IS_CURRENT)
         .order_by(Annotation.id)
     )
     return connection.execute(query).all()
-
-
-def read_items(
-    connection: Connection, project_id: int, *types: str, only: Collection[int] | None = None
-) -> list[ItemContent]:
-    """The items of some types (or those of them that are named) with their contents, ordered by content."""
-    named = true() if only is None else Item.id.in_(only)
-    of_type = (Item.project_id == project_id, Item.type.in_(types), named)
-    responses: dict[int, list[Any]] = defaultdict(list)
-    shown = (
-        select(
-            ItemResponse.item_id,
-            ResponseRow.id,
-            ResponseRow.text,
-            ResponseRow.finish_reason,
-            ResponseRow.redacted_at,
-        )
-        .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
-        .join(Item, Item.id == ItemResponse.item_id)
-        .where(*of_type)
-        .order_by(ItemResponse.item_id, ItemResponse.slot)
-    )
-    for row in connection.execute(shown):
-        responses[row.item_id].append(row)
-    parent, began_with = aliased(Item), aliased(PromptRow)
-    prompts = (
-        select(
-            Item.id,
-            Item.type,
-            Item.digest,
-            PromptRow.content,
-            PromptRow.task,
-            PromptRow.reference,
-            PromptRow.split,
-            PromptRow.redacted_at,
-            began_with.split.label("began_with"),
-        )
-        .join(PromptRow, PromptRow.id == Item.prompt_id)
-        .outerjoin(parent, parent.id == Item.parent_id)
-        .outerjoin(began_with, began_with.id == parent.prompt_id)
-        .where(*of_type)
-        .order_by(Item.digest)
-    )
-    return [
-        ItemContent(
-            row.id,
-            row.type,
-            row.digest,
-            Prompt.from_json(row.content, row.task, row.reference),
-            tuple(one.text for one in responses[row.id]),
-            tuple(finish_of(one.finish_reason) for one in responses[row.id]),
-            tuple(one.id for one in responses[row.id]),
-            row.began_with if row.began_with and is_held_out(row.began_with) else row.split,
-            any(part.redacted_at is not None for part in (row, *responses[row.id])),
-        )
-        for row in connection.execute(prompts)
-    ]
 
 
 def _sign(ranks: dict[int, int], first: int, second: int) -> int:

@@ -46,7 +46,7 @@ class Database:
     `address` is the path of an SQLite file (made with its folder if missing, unless `create=False`) or a database URL.
     An older store is brought up to date, and the file as it was kept beside it (a warning says where).  With
     `migrate=False`, for commands that read, nothing is made or changed: an older SQLite file is read from a copy
-    brought up to date, which is gone in the end with what was written to it.
+    brought up to date, which is gone in the end with what was written to it.  `connections`: at most so many at once.
 
     Raises ValueError with one sentence for whatever is not a database of ours that this code can use.
     """
@@ -58,8 +58,9 @@ class Database:
         *,
         create: bool = True,
         migrate: bool = True,
+        connections: int = CONNECTIONS,
     ) -> None:
-        self._busy = busy_seconds
+        self._busy, self._connections = busy_seconds, connections
         self._turns = Turns()
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self.place, self.path, url = resolve(address)
@@ -67,7 +68,7 @@ class Database:
             _check_file(self.path, migrate, create)
             self._connect(self.path)
         else:
-            self._reader, self._writer = _server_engines(url)
+            self._reader, self._writer = _server_engines(url, connections)
         try:
             self._prepare(migrate)
         except BaseException:
@@ -113,8 +114,8 @@ class Database:
     # opening ----------------------------------------------------------------------------------------------------
 
     def _connect(self, path: Path) -> None:
-        self._reader = _sqlite_engine(path, "BEGIN", self._busy)
-        self._writer = _sqlite_engine(path, "BEGIN IMMEDIATE", self._busy)
+        self._reader = _sqlite_engine(path, "BEGIN", self._busy, self._connections)
+        self._writer = _sqlite_engine(path, "BEGIN IMMEDIATE", self._busy, self._connections)
 
     def _prepare(self, migrate: bool) -> None:
         """Refuse foreign and newer databases untouched, then bring the schema up to date."""
@@ -292,13 +293,13 @@ def resolve(address: str | Path) -> tuple[str, Path | None, URL]:
     return str(path), path, url
 
 
-def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
+def _sqlite_engine(path: Path, begin: str, busy_seconds: float, connections: int) -> Engine:
     """An engine whose transactions start with `begin`; Python's sqlite3 itself starts none."""
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(
         url,
         connect_args={"timeout": busy_seconds, "isolation_level": None},
-        pool_size=CONNECTIONS,  # all kept: opening a file anew costs more than most requests
+        pool_size=connections,  # all kept: opening a file anew costs more than most requests
         max_overflow=0,
     )
 
@@ -314,13 +315,13 @@ def _sqlite_engine(path: Path, begin: str, busy_seconds: float) -> Engine:
     return engine
 
 
-def _server_engines(url: URL) -> tuple[Engine, Engine]:
+def _server_engines(url: URL, connections: int) -> tuple[Engine, Engine]:
     """For reads, which see one state throughout, and for writes, where one that waited for a lock sees what was
     written before it; both take connections from one pool that keeps them (a new one is a process of the server)."""
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     try:
-        engine = create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, max_overflow=0)
+        engine = create_engine(url, pool_pre_ping=True, pool_size=connections, max_overflow=0)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"the driver for {url.drivername} is not installed (no module '{error.name}'): "

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
 from tutelage.records import Finish, Prompt, Response
-from tutelage.store.rows import ModelInfo
+from tutelage.store.rows import LIVE, ModelInfo
 from tutelage.store.schema import GenerationRun, ModelRef, PromptRow, ResponseRow, digest
-from tutelage.store.sql import chunks, insert_one, insert_rows, is_storable, shown, storable
+from tutelage.store.sql import CHUNK, chunks, insert_one, insert_rows, is_storable, shown, storable
 
 
 def insert_prompts(connection: Connection, project_id: int, prompts: Iterable[Prompt], split: str) -> int:
@@ -170,3 +171,21 @@ def _known_responses(
         )
         known |= {(row.prompt_id, row.sample_index): row.digest for row in connection.execute(rows)}
     return known
+
+
+def response_digests(connection: Connection, project_id: int) -> Iterator[tuple[str, str]]:
+    """What a project holds to compare: (`Prompt.id`, digest of the response's text), sorted."""
+    last = ""
+    while True:
+        query = select(PromptRow.id, PromptRow.digest).where(PromptRow.project_id == project_id)
+        query = query.where(PromptRow.split != LIVE, PromptRow.digest > last)
+        prompts = connection.execute(query.order_by(PromptRow.digest).limit(CHUNK)).all()
+        if not prompts:
+            return
+        found: dict[int, list[str]] = defaultdict(list)
+        texts = select(ResponseRow.prompt_id, ResponseRow.digest)
+        for row in connection.execute(texts.where(ResponseRow.prompt_id.in_([one.id for one in prompts]))):
+            found[row.prompt_id].append(row.digest)
+        for one in prompts:
+            yield from ((one.digest, text) for text in sorted(found[one.id]))
+        last = prompts[-1].digest

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -32,7 +33,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 # Every migration this code knows, oldest first; the last one is what the code needs.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 
 
 def digest(*parts: Any) -> str:
@@ -184,6 +185,21 @@ ITEM_TYPES = ("pair", "rank", "rate", "step", "rewrite", "chat")
 FIRST_ANSWER = "supersedes_id IS NULL AND role <> 'adjudication'"
 REVISION = "supersedes_id IS NOT NULL"
 FIRST_ADJUDICATION = "supersedes_id IS NULL AND role = 'adjudication'"
+UNCOUNTED = "role <> 'answer'"
+# As SQLAlchemy writes these conditions for each database: an index answers only what is asked in its own words.
+SHARED = {"sqlite": "owner_id IS NULL AND closed IS 0", "postgresql": "owner_id IS NULL AND closed IS false"}
+OPEN = {name: f"{shared} AND n_done < overlap" for name, shared in SHARED.items()}
+
+
+def partial_index(name: str, *columns: str, where: Mapping[str, str], unique: bool = False) -> Index:
+    """An index of the rows that fit a condition, which is said for each database."""
+    said: dict[str, Any] = {f"{database}_where": text(words) for database, words in where.items()}
+    return Index(name, *columns, unique=unique, **said)
+
+
+def everywhere(where: str) -> dict[str, str]:
+    """A condition that all databases are told in the same words."""
+    return dict.fromkeys(("sqlite", "postgresql"), where)
 
 
 class Item(Base):
@@ -200,6 +216,9 @@ class Item(Base):
         CheckConstraint(f"type IN {ITEM_TYPES}", name="item_type"),
         CheckConstraint("overlap >= 1", name="item_overlap"),
         Index("ix_item_queue", "project_id", "priority", "digest"),
+        Index("ix_item_type", "project_id", "type", "digest"),
+        partial_index("ix_item_shared", "project_id", where=SHARED),  # counts what there is
+        partial_index("ix_item_open", "project_id", "priority", "digest", where=OPEN),  # finds what is next
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -261,33 +280,21 @@ class Annotation(Base):
         CheckConstraint("(preference IS NULL) = (first_shown IS NULL)", name="annotation_sides"),
         CheckConstraint("role IN ('answer', 'extra', 'adjudication')", name="annotation_role"),
         Index("ix_annotation_item_id_annotator_id", "item_id", "annotator_id"),
-        Index(
-            "annotation_once",
-            "item_id",
-            "annotator_id",
-            unique=True,
-            sqlite_where=text(FIRST_ANSWER),
-            postgresql_where=text(FIRST_ANSWER),
+        Index("ix_annotation_annotator", "annotator_id", "id"),  # what somebody answered last
+        partial_index(
+            "annotation_once", "item_id", "annotator_id", where=everywhere(FIRST_ANSWER), unique=True
         ),
-        Index(  # without the rows that revise nothing: SQLite would look those up by it, one by one
-            "annotation_revised_once",
-            "supersedes_id",
-            unique=True,
-            sqlite_where=text(REVISION),
-            postgresql_where=text(REVISION),
+        # Without the rows that revise nothing: SQLite would look those up by it, one by one.
+        partial_index("annotation_revised_once", "supersedes_id", where=everywhere(REVISION), unique=True),
+        partial_index(
+            "annotation_settled_once", "item_id", where=everywhere(FIRST_ADJUDICATION), unique=True
         ),
-        Index(
-            "annotation_settled_once",
-            "item_id",
-            unique=True,
-            sqlite_where=text(FIRST_ADJUDICATION),
-            postgresql_where=text(FIRST_ADJUDICATION),
-        ),
+        partial_index("ix_annotation_uncounted", "item_id", where=everywhere(UNCOUNTED)),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
-    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"), index=True)
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"))
     role: Mapped[str] = mapped_column(default="answer", server_default="answer")
     preference: Mapped[int | None]
     first_shown: Mapped[int | None]

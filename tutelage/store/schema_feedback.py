@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tutelage.store.schema import Base, now
+from tutelage.store.schema import Base, everywhere, now, partial_index
 
 APPEND_ONLY = (  # tables in which the database refuses UPDATE and DELETE
     "annotation",
@@ -111,6 +111,15 @@ class LoginFailure(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(index=True)
     at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Allowance(Base):
+    """When somebody (`key`: a hash of what is limited and of their name) has their full allowance again."""
+
+    __tablename__ = "allowance"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    free_at: Mapped[datetime]
 
 
 class Membership(Base):
@@ -214,11 +223,17 @@ class Assignment(Base):
         CheckConstraint(
             "status IN ('leased', 'done', 'skipped', 'released', 'review')", name="assignment_status"
         ),
+        Index("ix_assignment_annotator", "annotator_id", "status", "id"),
+        partial_index(
+            "ix_assignment_leased",
+            "lease_expires_at",
+            where=everywhere("status = 'leased'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
-    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"), index=True)
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"))
     status: Mapped[str]  # review: opened by an adjudicator, holds no place in the overlap
     lease_expires_at: Mapped[datetime]
     presented_order: Mapped[Any] = mapped_column(JSON)

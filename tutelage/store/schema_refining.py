@@ -6,8 +6,9 @@ A round is an item of type step: its response is the solution, its answers are t
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tutelage.store.schema import Base, now
@@ -64,3 +65,15 @@ class RefinementCheck(Base):
     response_id: Mapped[int] = mapped_column(ForeignKey("response.id"))
     correct: Mapped[bool | None]
     made_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class TrialRow(Base):
+    """What models answered when an author tried a problem (`key`: a hash of a secret name): the author may keep it yet."""
+
+    __tablename__ = "trial"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    prompt: Mapped[str]  # the problem's digest: the answers are to no other
+    answers: Mapped[Any] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(default=now)

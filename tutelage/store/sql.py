@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, insert, select
@@ -21,6 +22,13 @@ def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut a sequence into pieces that fit into one statement."""
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]
+
+
+def batched(rows: Iterable[T], at_once: int = CHUNK) -> Iterator[list[T]]:
+    """The same of what comes one after the other."""
+    rest = iter(rows)
+    while some := list(itertools.islice(rest, at_once)):
+        yield some
 
 
 def insert_rows(connection: Connection, table: type[Base], rows: list[dict[str, Any]]) -> None:

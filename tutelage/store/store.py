@@ -36,7 +36,7 @@ from tutelage.store.database import Database
 from tutelage.store.generations import insert_generation_run, insert_prompts, insert_responses
 from tutelage.store.helping import helped_items, insert_help_of_items
 from tutelage.store.leaving import Left, ask_for_people, insert_left, read_left
-from tutelage.store.pairing import LIVE, insert_pairs, insert_rankings, pair_query, read_pairs
+from tutelage.store.pairing import insert_pairs, insert_rankings, pair_query, read_pairs
 from tutelage.store.rows import (
     AnnotatorRow,
     Counts,
@@ -115,17 +115,6 @@ class Store:
                 .where(ResponseRow.generation_run_id == run_id)
             )
             return {(row.digest, row.sample_index) for row in connection.execute(query)}
-
-    def response_digests(self, project: str) -> list[tuple[str, str]]:
-        """What a project holds to compare: (`Prompt.id`, digest of the response's text), sorted."""
-        with self._database.read() as connection:
-            query = (
-                select(PromptRow.digest, ResponseRow.digest)
-                .join(ResponseRow, ResponseRow.prompt_id == PromptRow.id)
-                .where(PromptRow.project_id == project_id(connection, project, self.place))
-                .where(PromptRow.split != LIVE)
-            )
-            return sorted((row[0], row[1]) for row in connection.execute(query))
 
     # pairs -----------------------------------------------------------------------------------------------------
 

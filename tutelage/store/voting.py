@@ -7,10 +7,10 @@ table, and everybody's are read by `read_votes`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, update
 
 from tutelage.records import Help, Vote
 from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
@@ -132,43 +132,17 @@ _RECOUNT = (
 
 def read_votes(connection: Connection, project_id: int, revisions: bool) -> list[StoredVote]:
     """The votes of a project in the order of their ids; see `Store.votes`."""
-    query = (
-        select(
-            Annotation.id,
-            Annotation.item_id,
-            Annotator.name,
-            Annotation.preference,
-            Annotation.first_shown,
-            Annotation.client_key,
-            Annotation.submitted_at,
-            Annotation.supersedes_id,
-            SoftVote.share,
-            SoftVote.margin,
-            *HELP,
-        )
-        .join(Annotator, Annotator.id == Annotation.annotator_id)
-        .join(Item, Item.id == Annotation.item_id)
-        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
-        .outerjoin(VoteHelp, VoteHelp.annotation_id == Annotation.id)
-        .where(Item.project_id == project_id, Annotation.role == "answer", Annotation.preference.is_not(None))
-        .order_by(Annotation.id)
-    )
+    query = _voted().add_columns(Annotation.client_key, Annotation.submitted_at, Annotation.supersedes_id)
+    query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == project_id)
     if not revisions:
         query = query.where(IS_CURRENT)
-    criteria = _criteria(connection, project_id)
+    of_project = select(Annotation.id).join(Item, Item.id == Annotation.item_id)
+    criteria = _criteria(connection, Annotation.id.in_(of_project.where(Item.project_id == project_id)))
     return [
         StoredVote(
             id=row.id,
             item_id=row.item_id,
-            vote=Vote(
-                row.name,
-                row.preference,
-                row.first_shown,
-                row.share,
-                row.margin,
-                criteria=tuple(criteria.get(row.id, ())),
-                help=help_of(row),
-            ),
+            vote=_vote(row, criteria),
             client_key=row.client_key,
             submitted_at=row.submitted_at,
             supersedes=row.supersedes_id,
@@ -177,13 +151,54 @@ def read_votes(connection: Connection, project_id: int, revisions: bool) -> list
     ]
 
 
-def _criteria(connection: Connection, project_id: int) -> dict[int, list[tuple[str, int]]]:
-    """Annotation -> (criterion, preference), by name, of a project's pairs."""
+def votes_on(connection: Connection, items: Sequence[int]) -> list[tuple[int, Vote]]:
+    """The current votes on some items (few enough for one list), each with its item, in the order of their ids."""
+    rows = connection.execute(_voted().where(Annotation.item_id.in_(items), IS_CURRENT)).all()
+    criteria = _criteria(connection, Annotation.item_id.in_(items)) if rows else {}
+    return [(row.item_id, _vote(row, criteria)) for row in rows]
+
+
+def _voted() -> Select[Any]:
+    """Counted answers to pairs, and what they say."""
+    said: tuple[Any, ...] = (
+        Annotation.id,
+        Annotation.item_id,
+        Annotator.name,
+        Annotation.preference,
+        Annotation.first_shown,
+        SoftVote.share,
+        SoftVote.margin,
+        *HELP,
+    )
+    return (
+        select(*said)
+        .join(Annotator, Annotator.id == Annotation.annotator_id)
+        .outerjoin(SoftVote, SoftVote.annotation_id == Annotation.id)
+        .outerjoin(VoteHelp, VoteHelp.annotation_id == Annotation.id)
+        .where(Annotation.role == "answer", Annotation.preference.is_not(None))
+        .order_by(Annotation.id)
+    )
+
+
+def _vote(row: Any, criteria: Mapping[int, Sequence[tuple[str, int]]]) -> Vote:
+    """A row of `_voted` with the criteria of the answers."""
+    return Vote(
+        row.name,
+        row.preference,
+        row.first_shown,
+        row.share,
+        row.margin,
+        criteria=tuple(criteria.get(row.id, ())),
+        help=help_of(row),
+    )
+
+
+def _criteria(connection: Connection, which: ColumnElement[bool]) -> dict[int, list[tuple[str, int]]]:
+    """Annotation -> (criterion, preference), by name, of those annotations."""
     query = select(
         CriterionPreference.annotation_id, CriterionPreference.criterion, CriterionPreference.preference
     )
-    query = query.join(Annotation, Annotation.id == CriterionPreference.annotation_id)
-    query = query.join(Item, Item.id == Annotation.item_id).where(Item.project_id == project_id)
+    query = query.join(Annotation, Annotation.id == CriterionPreference.annotation_id).where(which)
     found: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for row in connection.execute(query.order_by(CriterionPreference.criterion)):
         found[row.annotation_id].append((row.criterion, row.preference))

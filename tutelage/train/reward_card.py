@@ -33,6 +33,7 @@ from tutelage.runs import Run
 from tutelage.seeds import rng
 from tutelage.settings.reward import RewardSettings as Settings
 from tutelage.store import Store
+from tutelage.store.comparing import stream_voted_pairs
 from tutelage.train.stage import Pairs
 
 
@@ -163,20 +164,19 @@ def votes_on(comparisons: Sequence[Comparison], settings: Settings) -> np.ndarra
     are those of several groups."""
     if not is_store_source(settings.data) or settings.eval_data or settings.groups:
         return None
+    asked = [(c.prompt.id, c.chosen, c.rejected) for c in comparisons]
+    wanted = set(asked)
     counted: dict[tuple[str, str, str], np.ndarray] = {}
     with Store(settings.store, migrate=False) as store:
+        kinds, named = store.annotator_kinds().items(), settings.annotators
+        meant = {name for name, kind in kinds if not named or name in named or kind in named}
         for part in projects_of(settings.data):
-            found = store.voted_pairs(part.removeprefix(PREFIX))
-            if named := settings.annotators:
-                kinds = store.annotator_kinds().items()
-                found = voted_by(found, {name for name, kind in kinds if name in named or kind in named})
-            for pair in found:
-                said = [vote.preference for vote in pair.votes]
-                count = np.array([sum(p < 0 for p in said), sum(p > 0 for p in said)])
-                for (a, b), way in ((pair.texts, count), (pair.texts[::-1], count[::-1])):
-                    key = (pair.prompt.id, a, b)
-                    counted[key] = counted.get(key, 0) + way
+            with store.reading(part.removeprefix(PREFIX)) as (connection, key):
+                for pair in voted_by(stream_voted_pairs(connection, key), meant):
+                    said = [vote.preference for vote in pair.votes]
+                    count = np.array([sum(p < 0 for p in said), sum(p > 0 for p in said)])
+                    for (a, b), way in ((pair.texts, count), (pair.texts[::-1], count[::-1])):
+                        if (pair.prompt.id, a, b) in wanted:
+                            counted[pair.prompt.id, a, b] = counted.get((pair.prompt.id, a, b), 0) + way
     nobody = np.zeros(2, int)
-    return np.array([counted.get((c.prompt.id, c.chosen, c.rejected), nobody) for c in comparisons]).reshape(
-        -1, 2
-    )
+    return np.array([counted.get(one, nobody) for one in asked]).reshape(-1, 2)

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -68,8 +68,8 @@ def _rows(settings: Settings, run: Run) -> tuple[Iterable[Example], Iterable[Exa
         return *read_rows(read_demonstrations, settings, run), {}
     found = demonstrations_from(settings.data, settings.store, settings.refined, settings.preferred)
     run.input("data", settings.data, sha256=found.digest)
-    train: list[Example] = [*found.train]
-    return *hold_out(train, read_demonstrations, settings, run, [*found.held_out]), found.left_out
+    train: Sequence[Example] = found.train
+    return *hold_out(train, read_demonstrations, settings, run, found.held_out), found.left_out
 
 
 def main(settings: Settings, world: World, run: Run) -> Path:

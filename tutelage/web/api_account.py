@@ -150,7 +150,7 @@ def list_tokens(site: TheSite, who: Reader) -> list[TokenInfo]:
 @router.post("/me/tokens", status_code=201)
 def make_token(site: TheSite, who: InPerson, body: NewToken) -> TokenSecret:
     """A new token.  Only a logged-in session makes tokens: a token cannot make another."""
-    site.limits.token.take(who.user.name)
+    site.limits.take("token", site.database, who.user.name)
     return TokenSecret(token=tokens.create_token(site.database, who.user, body.name, body.scopes, body.days))
 
 

@@ -67,7 +67,7 @@ def turns(site: TheSite, who: Annotator, assignment_id: Id) -> list[TurnView]:
 @router.post("/projects/{project}/assignments/{assignment_id}/turns", status_code=201)
 async def add_turn(site: TheSite, who: Annotator, assignment_id: Id, body: Message) -> TaskView:
     """Say something; models answer with candidates to choose from."""
-    site.limits.generate.take(who.user.name)
+    await run_in_threadpool(site.limits.take, "generate", site.database, who.user.name)
     prompt = await run_in_threadpool(live.chat_prompt, site.database, who, assignment_id, body.message)
     settings = await run_in_threadpool(projects.settings, site.database, who)
     candidates = await site.generator.write(prompt, settings.candidates)

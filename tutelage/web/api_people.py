@@ -77,7 +77,7 @@ def list_invitations(site: TheSite, who: Manager) -> list[InvitationInfo]:
 @router.post("/projects/{project}/invitations", status_code=201)
 def invite(site: TheSite, who: Manager, body: NewInvitation) -> Link:
     """A link that lets one person join, once."""
-    site.limits.invite.take(who.user.name)
+    site.limits.take("invite", site.database, who.user.name)
     return _link(invitations.invite(site.database, who.user, who.project, body.role, body.hours))
 
 
@@ -108,7 +108,7 @@ def set_administrator(site: TheSite, who: AdministratorInPerson, name: Name, bod
 @router.post("/users/{name}/reset", status_code=201)
 def reset_password(site: TheSite, who: AdministratorInPerson, name: Name) -> Link:
     """A link by which a user sets a new password, once; earlier ones are void."""
-    site.limits.invite.take(who.user.name)
+    site.limits.take("invite", site.database, who.user.name)
     return _link(invitations.reset_link(site.database, who.user, name))
 
 

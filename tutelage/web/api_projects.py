@@ -142,7 +142,7 @@ def restore_project(site: TheSite, who: FormerOwner) -> None:
 def purge_project(site: TheSite, who: FormerOwner, body: Purge) -> Purged:
     """Delete a deleted project for good: prompts, responses, answers, history."""
     done = deletion.purge_project(site.database, who, body.confirm)
-    site.exports.forget(who.project_id)
+    site.exports.forget(site.database, who.project_id)
     return done
 
 

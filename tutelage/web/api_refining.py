@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
+import anyio
 from fastapi import Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from tutelage.feedback.asking.payloads import LiveResponse, Model, SubmittedAnswer, Text
 from tutelage.feedback.errors import Refused
+from tutelage.feedback.people import allowances
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.refining import authoring, checking, experts, history, working
 from tutelage.feedback.refining.history import Which
@@ -30,6 +32,8 @@ from tutelage.web.views import TaskView, task_view
 router = strict_router("refining")
 
 SAMPLES = 4  # answers of each model to a problem that is tried
+AT_WORK = "A model is at work on this solution already: wait until it is done."
+LONGEST_WORK = 900.0  # seconds: so long a server that died at it is waited for
 
 
 class Refining(Model):
@@ -127,8 +131,8 @@ async def mark(site: TheSite, who: Annotator, assignment_id: Id, body: MarkedRou
     """
     if body.how:
         _check_models(site)
-        site.limits.generate.take(who.user.name)
-    with _one_at_a_time(site, who, assignment_id):
+        await run_in_threadpool(site.limits.take, "generate", site.database, who.user.name)
+    async with _one_at_a_time(site, who, assignment_id):
         given = submission(body, key)
         marked = await run_in_threadpool(
             working.mark, site.database, who, assignment_id, given, body.how, body.hand_up
@@ -166,8 +170,8 @@ async def _write(site: Site, going: Going) -> tuple[str, LiveResponse]:
 async def check(site: TheSite, who: Annotator, root: Id) -> ProblemView:
     """Ask the model once more, telling it nothing, where the refinement waits for that."""
     _check_models(site)
-    site.limits.generate.take(who.user.name)
-    with _one_at_a_time(site, who, -root):
+    await run_in_threadpool(site.limits.take, "generate", site.database, who.user.name)
+    async with _one_at_a_time(site, who, -root):
         view, asked = await run_in_threadpool(checking.next_check, site.database, who, root)
         if asked is None:
             return view
@@ -225,7 +229,7 @@ async def try_it(site: TheSite, who: Teacher, body: authoring.Draft) -> Trial:
     tried: list[authoring.Tried] = []
     shown = []
     for model in site.generator.models:
-        site.limits.generate.take(who.user.name)
+        await run_in_threadpool(site.limits.take, "generate", site.database, who.user.name)
         said = await site.generator.write(prompt, SAMPLES, model=model.name)
         found = await run_in_threadpool(authoring.judged, prompt, said)
         tried += found
@@ -233,7 +237,7 @@ async def try_it(site: TheSite, who: Teacher, body: authoring.Draft) -> Trial:
             Answered(text=one.said.text, right=one.right, finish=one.said.finish) for one in found
         )
         shown.append(ModelTried(model=model.name, answers=answers))
-    name = site.trials.keep(who.user.name, prompt, tried)
+    name = await run_in_threadpool(authoring.keep_trial, site.database, who, prompt, tried)
     return Trial(name=name, prompt=history.asked(prompt), models=tuple(shown))
 
 
@@ -241,9 +245,9 @@ async def try_it(site: TheSite, who: Teacher, body: authoring.Draft) -> Trial:
 def keep(site: TheSite, who: Teacher, body: Keeping) -> Kept:
     """Keep a problem that was tried: its wrong answers are stored, and one of them is the first round."""
     prompt = authoring.prompt_from(body.draft)
-    tried = site.trials.of(who.user.name, body.trial, prompt)
+    tried = authoring.trial(site.database, who, body.trial, prompt)
     root = authoring.keep(site.database, who, body.draft, tried, body.whose, body.anyway)
-    site.trials.drop(who.user.name, body.trial)
+    authoring.drop_trial(site.database, who, body.trial)
     return Kept(root=root)
 
 
@@ -265,14 +269,13 @@ def _served(site: Site, model: str) -> str:
     return next(same, served[0].name)
 
 
-@contextmanager
-def _one_at_a_time(site: Site, who: Member, what: int) -> Iterator[None]:
-    """Refused: conflict, while the same is under way already."""
-    busy = (who.project_id, what)
-    if busy in site.busy:
-        raise Refused("conflict", "A model is at work on this solution already: wait until it is done.")
-    site.busy.add(busy)
+@asynccontextmanager
+async def _one_at_a_time(site: Site, who: Member, what: int) -> AsyncIterator[None]:
+    """Refused: conflict, while the same is under way already, here or on another server."""
+    busy = f"{who.project_id}/{what}"
+    await run_in_threadpool(allowances.begin, site.database, busy, LONGEST_WORK, AT_WORK)
     try:
         yield
     finally:
-        site.busy.discard(busy)
+        with anyio.CancelScope(shield=True):  # also for whoever has closed the page meanwhile
+            await run_in_threadpool(allowances.end, site.database, busy)

@@ -59,7 +59,7 @@ def preview(site: TheSite, who: Exporter, body: ExportSpec) -> Preview:
 @router.post("/projects/{project}/exports", status_code=201)
 def export(site: TheSite, who: Exporter, body: ExportSpec) -> ExportedView:
     """Write an export."""
-    site.limits.export.take(who.user.name)
+    site.limits.take("export", site.database, who.user.name)
     name, done = site.exports.write(site.database, who, body)
     return ExportedView(name=name, rows=done.rows, left_out=done.left_out, sha256=done.sha256)
 
@@ -67,13 +67,13 @@ def export(site: TheSite, who: Exporter, body: ExportSpec) -> ExportedView:
 @router.get("/projects/{project}/exports/{name}/file", response_class=FileResponse)
 def export_file(site: TheSite, who: Exporter, name: ExportName) -> FileResponse:
     """The rows: one JSON object per line, Parquet or CSV, as was asked for."""
-    return _download(site.exports.find(who, name).file)
+    return _download(site.exports.find(site.database, who, name).file)
 
 
 @router.get("/projects/{project}/exports/{name}/manifest", response_class=FileResponse)
 def export_manifest(site: TheSite, who: Exporter, name: ExportName) -> FileResponse:
     """What was written, from what, by which rule, with its hash."""
-    return _download(site.exports.find(who, name).manifest)
+    return _download(site.exports.find(site.database, who, name).manifest)
 
 
 def _download(path: Path) -> FileResponse:

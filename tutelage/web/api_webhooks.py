@@ -41,7 +41,7 @@ def list_webhooks(site: TheSite, who: Manager) -> list[WebhookRow]:
 @router.post("/projects/{project}/webhooks", status_code=201)
 def add_webhook(site: TheSite, who: Manager, body: NewWebhook) -> NewSecret:
     """Tell an address of what happens from now on."""
-    site.limits.invite.take(who.user.name)
+    site.limits.take("invite", site.database, who.user.name)
     key, secret = webhooks.add_webhook(site.database, who, body.url, body.events)
     return NewSecret(id=key, secret=secret)
 
@@ -67,5 +67,5 @@ def delete_webhook(site: TheSite, who: Manager, webhook_id: Id) -> None:
 @router.post("/projects/{project}/webhooks/{webhook_id}/test", status_code=202)
 def test_webhook(site: TheSite, who: Manager, webhook_id: Id) -> None:
     """Send a message of the type `test`; the list of deliveries shows what became of it."""
-    site.limits.invite.take(who.user.name)
+    site.limits.take("invite", site.database, who.user.name)
     webhooks.send_test(site.database, who, webhook_id)

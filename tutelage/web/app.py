@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -112,6 +113,8 @@ def build_app(site: Site) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     site: Site = app.state.site
+    if site.threads:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = site.threads
     await site.generator.start()
     sender = Sender(site.database)
     sender.start()
@@ -121,6 +124,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(sender.stop)
         await site.generator.stop()
         site.exports.close()
+        if site.own_database:
+            await run_in_threadpool(site.database.close)
 
 
 def _answer(request: Request, error: Exception) -> Response:

@@ -1,25 +1,25 @@
-"""Rate limits: how often something that costs much may be asked for, per user and server process.
+"""Rate limits: how often something that costs much may be asked for, per user, counted in the store over all its servers.
 
-Failed logins are limited elsewhere (`passwords.check_password`): they are counted in the database, by name and by place.
+Failed logins are limited elsewhere (`passwords.check_password`): they are counted there too, by name and by place.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Literal, ParamSpec, TypeVar
 
 import anyio
 from fastapi.concurrency import run_in_threadpool
 
 from tutelage.feedback.errors import Refused
+from tutelage.feedback.people import allowances
+from tutelage.store.database import Database
 
+Costly = Literal["generate", "export", "token", "invite"]
 P = ParamSpec("P")
 T = TypeVar("T")
-
-MOST_NAMES = 20_000  # beyond that, the names that are back at their full allowance are forgotten
 
 
 def retry_after(error: Refused) -> dict[str, str]:
@@ -27,38 +27,34 @@ def retry_after(error: Refused) -> dict[str, str]:
     return {"Retry-After": str(max(1, math.ceil(error.wait)))} if error.reason == "too-many" else {}
 
 
+@dataclass(frozen=True)
 class Limit:
-    """`burst` tries at once, then one every `seconds`, per name; `of` says what.  In memory: a restart forgives."""
+    """`burst` tries at once, then one every `seconds`, per name; `of` says what."""
 
-    def __init__(
-        self, burst: int, seconds: float, of: str = "requests", clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._burst, self._seconds, self._of, self._clock = burst, seconds, of, clock
-        self._free_at: dict[str, float] = {}  # when the name has its full allowance again
-        self._lock = threading.Lock()
+    burst: int
+    seconds: float
+    of: str = "requests"
 
-    def take(self, name: str) -> None:
+
+@dataclass(frozen=True)
+class Limits:
+    """How often a user may ask for what costs much, on all servers together (docs/serve.md lists these)."""
+
+    generate: Limit = Limit(burst=20, seconds=3, of="texts by models")
+    export: Limit = Limit(burst=10, seconds=10, of="exports")
+    token: Limit = Limit(burst=10, seconds=60, of="new tokens")
+    invite: Limit = Limit(burst=30, seconds=20, of="invitations")
+
+    def take(self, what: Costly, database: Database, name: str) -> None:
         """Count one try.  Refused: too-many."""
-        wait = self.wait(name)
+        limit: Limit = getattr(self, what)
+        wait = allowances.take(database, what, name, limit.burst, limit.seconds)
         if wait:
-            raise Refused("too-many", f"too many {self._of} at once: try again in {math.ceil(wait)} s.", wait)
-
-    def wait(self, name: str) -> float:
-        """Count one try; 0 when it may be made, otherwise the seconds until the next one may (not counted then)."""
-        now = self._clock()
-        with self._lock:
-            if len(self._free_at) > MOST_NAMES:
-                self._free_at = {key: free for key, free in self._free_at.items() if free > now}
-            free = max(self._free_at.get(name, now), now) + self._seconds
-            excess = free - now - self._burst * self._seconds
-            if excess > 1e-9:
-                return excess
-            self._free_at[name] = free
-            return 0.0
+            raise Refused("too-many", f"too many {limit.of} at once: try again in {math.ceil(wait)} s.", wait)
 
 
 class Gate:
-    """A few of what takes much memory go on at once, each in a thread; the others wait without one, not for long."""
+    """A few of what takes much memory go on at once in this process, each in a thread; the others wait for a while."""
 
     def __init__(self, at_once: int = 2, most_waiting: int = 400, patience: float = 10.0) -> None:
         self._places, self._most, self._patience = anyio.Semaphore(at_once), most_waiting, patience

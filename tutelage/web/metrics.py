@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from tutelage import __version__
@@ -18,28 +21,34 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)  # of the histogram's buckets
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 API = "/api/v1"
+SHARED_COUNTS = "PROMETHEUS_MULTIPROC_DIR"  # the environment variable that prometheus_client looks at
 
 
 class Requests:
     """Requests since the start, counted by method and route (as templates: no names, no ids) and status.
 
-    Each server has a registry of its own, so that several in one process do not count into each other.
+    Each server has a registry of its own, so that several in one process do not count into each other.  Where several processes
+    are one server (`workers`), they count in files of a folder, and whichever is asked answers for all.
     """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        own = CollectorRegistry()
         self._counts = Counter(
-            "tutelage_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+            "tutelage_requests", "Requests answered.", ("method", "route", "status"), registry=own
         )
         self._times = Histogram(
             "tutelage_request_seconds",
             "Time from a request's arrival to the end of its answer.",
             ("method", "route"),
-            registry=self.registry,
+            registry=own,
             buckets=SECONDS,
         )
-        Info("tutelage", "The version that runs.", registry=self.registry).info({"version": __version__})
-        ProcessCollector(registry=self.registry)
+        self.registry = own
+        if os.environ.get(SHARED_COUNTS):
+            self.registry = CollectorRegistry()
+            MultiProcessCollector(self.registry)
+        else:
+            ProcessCollector(registry=own)  # of one process there is one memory to tell
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request is over."""
@@ -89,12 +98,24 @@ def route_of(scope: Scope) -> str:
 def exposition(requests: Requests, projects: Sequence[ProjectCensus]) -> bytes:
     """The whole answer of /metrics: the requests, and how the work stands in each project."""
     work = CollectorRegistry()
-    for name, what, field in (
-        ("tutelage_answers", "Stored answers, revisions too.", "answers"),
-        ("tutelage_open_leases", "Items in somebody's hands.", "leases"),
-        ("tutelage_answers_wanted", "Answers that open items still want.", "wanted"),
-    ):
-        gauge = Gauge(name, what, ("project",), registry=work)
-        for one in projects:
-            gauge.labels(one.name).set(getattr(one, field))
+    work.register(_Work(projects))
     return generate_latest(requests.registry) + generate_latest(work)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """The version that runs and how the work stands, as they are now: nothing that is counted on."""
+
+    projects: Sequence[ProjectCensus]
+
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("tutelage", "The version that runs.", value={"version": __version__})
+        for name, what, field in (
+            ("tutelage_answers", "Stored answers, revisions too.", "answers"),
+            ("tutelage_open_leases", "Items in somebody's hands.", "leases"),
+            ("tutelage_answers_wanted", "Answers that open items still want.", "wanted"),
+        ):
+            gauge = GaugeMetricFamily(name, what, labels=("project",))
+            for one in self.projects:
+                gauge.add_metric((one.name,), getattr(one, field))
+            yield gauge

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -15,9 +17,11 @@ from tutelage.feedback.projects.webhooks import is_loopback
 from tutelage.settings.web import ServeSettings as Settings
 from tutelage.store.database import Database
 from tutelage.web.app import build_app
+from tutelage.web.exporting import Exports
 from tutelage.web.generation import Drawing, LiveGenerator, NamedModel
 from tutelage.web.security import LOOPBACK
 from tutelage.web.site import Site
+from tutelage.web.workers import share
 
 
 def main(settings: Settings, console: Console) -> None:
@@ -46,6 +50,14 @@ def check(settings: Settings) -> None:
             raise ValueError(f"{name}={path}: there is no such file.")
     if settings.url and urlsplit(settings.url).scheme not in ("http", "https"):
         raise ValueError(f"url={settings.url} is no address: write it like https://labels.example.org.")
+    for place in settings.proxies:
+        try:
+            ipaddress.ip_network(place)
+        except ValueError as error:
+            raise ValueError(
+                f"proxies: {place} is no address and no network ({error}): list those of your proxies, as 10.0.0.5 or "
+                "10.0.0.0/24; whoever is believed can say to come from anywhere."
+            ) from error
     named_models(settings.models)
 
 
@@ -61,13 +73,14 @@ def named_models(models: Sequence[str]) -> tuple[NamedModel, ...]:
     return tuple(found.values())
 
 
-def site(settings: Settings, database: Database) -> Site:
-    """What the app runs on, as the settings say."""
+def site(settings: Settings, database: Database, exports: Path | None = None) -> Site:
+    """What the app runs on, as the settings say; `exports`: a folder that is shared with others."""
     drawing = Drawing(
         settings.max_new_tokens, settings.temperature, settings.device, settings.precision, settings.kernels
     )
     generator = LiveGenerator(named_models(settings.models), drawing)
-    return Site(database, generator, https=is_https(settings), hosts=host_names(settings))
+    kept = Exports(exports or (Path(settings.exports) if settings.exports else None))
+    return Site(database, generator, kept, https=is_https(settings), hosts=host_names(settings))
 
 
 def is_https(settings: Settings) -> bool:
@@ -126,14 +139,23 @@ def _serve(settings: Settings, console: Console, database: Database, listener: s
             style="yellow",
             soft_wrap=True,
         )
-    config = uvicorn.Config(
-        build_app(site(settings, database)),
+    if settings.workers > 1:
+        share(settings, console, listener)
+    else:
+        uvicorn.Server(configured(settings, build_app(site(settings, database)))).run(sockets=[listener])
+
+
+def configured(settings: Settings, app: Any, **more: Any) -> uvicorn.Config:
+    """How uvicorn serves an app."""
+    return uvicorn.Config(
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.url),
+        forwarded_allow_ips=settings.proxies,
         ssl_certfile=settings.certificate or None,
         ssl_keyfile=settings.certificate_key or None,
         timeout_graceful_shutdown=5,
+        **more,
     )
-    uvicorn.Server(config).run(sockets=[listener])

@@ -7,24 +7,15 @@ from dataclasses import dataclass, field
 from tutelage.store.database import Database
 from tutelage.web.exporting import Exports
 from tutelage.web.generation import LiveGenerator
-from tutelage.web.limits import Gate, Limit
+from tutelage.web.limits import Gate, Limits
 from tutelage.web.metrics import Requests
-from tutelage.web.tried import Trials
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How often a user may ask for what costs much (docs/serve.md lists these)."""
-
-    generate: Limit = field(default_factory=lambda: Limit(burst=20, seconds=3, of="texts by models"))
-    export: Limit = field(default_factory=lambda: Limit(burst=10, seconds=10, of="exports"))
-    token: Limit = field(default_factory=lambda: Limit(burst=10, seconds=60, of="new tokens"))
-    invite: Limit = field(default_factory=lambda: Limit(burst=30, seconds=20, of="invitations"))
 
 
 @dataclass(frozen=True)
 class Site:
-    """`https`: the server is reached over TLS, so cookies are marked for it; `hosts`: names it answers to, empty = any."""
+    """`https`: the server is reached over TLS, so cookies are marked for it; `hosts`: names it answers to, empty = any;
+    `threads`: requests that are worked on at once, 0 = as many as the libraries think; `own_database`: it is closed with the
+    server."""
 
     database: Database
     generator: LiveGenerator = field(default_factory=lambda: LiveGenerator(()))
@@ -32,12 +23,10 @@ class Site:
     limits: Limits = field(default_factory=Limits)
     passwords: Gate = field(default_factory=Gate)  # before whatever hashes one
     requests: Requests = field(default_factory=Requests)
-    trials: Trials = field(default_factory=Trials)
-    busy: set[tuple[int, int]] = field(
-        default_factory=set
-    )  # refinements that a model is at work on; see api_refining
     https: bool = False
     hosts: tuple[str, ...] = ()
+    threads: int = 0
+    own_database: bool = False
 
     @property
     def cookie(self) -> str:

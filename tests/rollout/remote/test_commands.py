@@ -185,7 +185,7 @@ def test_a_model_may_move_to_another_server_and_not_into_this_process():
 @pytest.mark.slow
 def test_two_ranks_ask_servers_once(tmp_path):
     """The policy is cut over the ranks; rank 0 sends its weights and asks; the run is that of one process."""
-    given = command_settings(tmp_path, max_steps=3, learning_rate=1e-2)
+    given = command_settings(tmp_path, missing_eos_score=None, max_steps=3, learning_rate=1e-3, samples=4)
     counts = []
     for size in (1, 2):
         with serving(load_policy(given.model), load_tokenizer(given.model)) as found:

@@ -7,7 +7,7 @@ redacted or of another split than was asked for.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from tutelage.feedback.asking.payloads import Answer, Schema
 from tutelage.feedback.exports.spec import ExportSpec
 from tutelage.feedback.items.conflicts import unsettled
 from tutelage.feedback.training.source import REDACTED, Settled, chosen_aggregation
-from tutelage.store.comparing import ItemContent, read_items, read_weights
+from tutelage.store.comparing import ItemContent, read_weights, stream_items
 from tutelage.store.current import IS_CURRENT, IS_SETTLING, any_settled
 from tutelage.store.origins import pseudonyms
 from tutelage.store.schema import Annotation, Annotator, Item
@@ -95,6 +95,11 @@ class AnsweredItem:
     votes: list[CurrentAnswer] = field(default_factory=list)
     settled: CurrentAnswer | None = None
 
+    @property
+    def answers(self) -> list[CurrentAnswer]:
+        """The votes, and behind them what settled it."""
+        return [*self.votes, *([self.settled] if self.settled else [])]
+
 
 def aliases(source: Source) -> dict[str, str]:
     """What to call annotators: their names if the specification says so, else `pseudonyms`."""
@@ -103,12 +108,10 @@ def aliases(source: Source) -> dict[str, str]:
     return dict(zip(names, names, strict=True)) if source.spec.names else pseudonyms(names)
 
 
-def answered_items(source: Source, *types: str) -> list[AnsweredItem]:
-    """The items of some types that somebody has answered, ordered by content."""
+def answered_items(source: Source, *types: str) -> Iterator[AnsweredItem]:
+    """The items of some types that somebody has answered, ordered by content; some hundred are in memory at a time."""
     found = _answered(source, *types)
-    return list(
-        source.wanted((one.content.item_id, one.content.split, one.content.redacted, one) for one in found)
-    )
+    return source.wanted((one.content.item_id, one.content.split, one.content.redacted, one) for one in found)
 
 
 def answered_responses(source: Source, *types: str) -> Iterator[tuple[AnsweredItem, int]]:
@@ -120,17 +123,19 @@ def answered_responses(source: Source, *types: str) -> Iterator[tuple[AnsweredIt
     )
 
 
-def _answered(source: Source, *types: str) -> list[AnsweredItem]:
-    votes, settled = _answers(source, *types)
-    return [
-        AnsweredItem(item, votes[item.item_id], settled.get(item.item_id))
-        for item in read_items(source.connection, source.project_id, *types)
-        if item.item_id in votes or item.item_id in settled
-    ]
+def _answered(source: Source, *types: str) -> Iterator[AnsweredItem]:
+    weights = read_weights(source.connection, source.project_id)
+    for items in stream_items(source.connection, source.project_id, *types):
+        votes, settled = _answers(source, [item.item_id for item in items], weights)
+        for item in items:
+            if item.item_id in votes or item.item_id in settled:
+                yield AnsweredItem(item, votes[item.item_id], settled.get(item.item_id))
 
 
-def _answers(source: Source, *types: str) -> tuple[dict[int, list[CurrentAnswer]], dict[int, CurrentAnswer]]:
-    """item -> current answers, and item -> the adjudication that holds.
+def _answers(
+    source: Source, items: Sequence[int], weights: Mapping[str, float]
+) -> tuple[dict[int, list[CurrentAnswer]], dict[int, CurrentAnswer]]:
+    """item -> current answers, and item -> the adjudication that holds, of some items.
 
     What a judge ranked or marked was never handed out: it goes by the questions that were asked at that time.
     """
@@ -151,8 +156,7 @@ def _answers(source: Source, *types: str) -> tuple[dict[int, list[CurrentAnswer]
             SchemaVersion, SchemaVersion.id == func.coalesce(Assignment.schema_version_id, at_that_time)
         )
         .where(
-            Item.project_id == source.project_id,
-            Item.type.in_(types),
+            Annotation.item_id.in_(items),
             or_(Assignment.id.is_not(None), Item.type.in_(JUDGED)),
             or_(Annotation.role == "answer", IS_SETTLING),
             IS_CURRENT,
@@ -160,7 +164,6 @@ def _answers(source: Source, *types: str) -> tuple[dict[int, list[CurrentAnswer]
         )
         .order_by(Annotation.id)
     ).all()
-    weights = read_weights(source.connection, source.project_id)
     stored = read_answers(source.connection, [row.id for row in rows])
     votes: dict[int, list[CurrentAnswer]] = defaultdict(list)
     settled: dict[int, CurrentAnswer] = {}

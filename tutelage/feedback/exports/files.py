@@ -20,6 +20,7 @@ from tutelage.data.reading.rankings import ATTRIBUTES, WIDE
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.exports.current import RowDict
 from tutelage.feedback.exports.spec import ExportSpec, Format
+from tutelage.feedback.training.kept import kept
 from tutelage.files import file_atomic, write_jsonl_atomic
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def write_rows(out: Path, rows: Iterable[RowDict], spec: ExportSpec, criteria: S
         count = itertools.count()
         write_jsonl_atomic(out, (row for row, _ in zip(rows, count, strict=False)))
         return next(count)
-    held = list(rows)
+    held = kept(rows)  # columns hang on all rows
     columns = columns_of(spec, held, criteria)
     with file_atomic(out) as partial:
         if spec.file_format == "csv":
@@ -230,10 +231,13 @@ def _for_prompts(rows: Sequence[RowDict], columns: Columns) -> tuple[Columns, bo
 
     Prompts are JSON where some say more than roles and words: those have no common type.
     """
-    prompts = [row.get("prompt") for row in rows] if "prompt" in columns else []
-    if any(map(_more_than_words, prompts)):
-        columns = columns | {"prompt": "turns"}
-    return columns, any(isinstance(prompt, list | dict) for prompt in prompts)
+    chat = False
+    if "prompt" in columns:
+        for prompt in (row.get("prompt") for row in rows):
+            chat = chat or isinstance(prompt, list | dict)
+            if _more_than_words(prompt):
+                return columns | {"prompt": "turns"}, True
+    return columns, chat
 
 
 def _more_than_words(prompt: Any) -> bool:

@@ -30,7 +30,7 @@ from tutelage.feedback.exports.outcomes import (
     rated_items,
     rated_responses,
 )
-from tutelage.feedback.exports.provenance import NOBODY, writers
+from tutelage.feedback.exports.provenance import NOBODY, with_writers
 from tutelage.records import Comparison, Message, Prompt, Rating, StepMarks
 from tutelage.store import VotedPair
 from tutelage.store.comparing import ItemContent
@@ -78,8 +78,8 @@ def orca(source: Source) -> Iterator[RowDict]:
 
 def summarize_from_feedback(source: Source) -> Iterator[RowDict]:
     """OpenAI's comparisons of summaries: {info: {id, post}, summaries: [{text, policy}] * 2, choice, split}."""
-    wrote = writers(source)
-    for pair, row in _decided(source, _not_a_question):
+    decided = _decided(source, _not_a_question)
+    for (pair, row), wrote in with_writers(source, decided, lambda one: one[0].responses):
         turns = turns_of(row.prompt)
         first = (row.chosen, row.chosen_finish) == (pair.texts[0], pair.finishes[0])
         said = {
@@ -154,8 +154,8 @@ def _nemo_row(
 def ultrafeedback(source: Source) -> Iterator[RowDict]:
     """UltraFeedback before it was made into pairs: {instruction, models, completions: [{model, response, overall_score,
     annotations: {criterion: {Rating}}}]}; the criterion `overall` is the score."""
-    wrote = writers(source)
-    for item, answers in rated_items(source):
+    rated_ones = with_writers(source, rated_items(source), lambda one: one[0].content.responses)
+    for (item, answers), wrote in rated_ones:
         content = item.content
         spoken = any(map(is_dialogue, content.texts))  # compared, they would be read as turns
         reason = _not_a_question(content.prompt) or (MISREAD if spoken else "")
@@ -290,8 +290,7 @@ def _tagged(question: str, steps: Sequence[str], tags: Sequence[str]) -> str:
 
 def processbench(source: Source) -> Iterator[RowDict]:
     """ProcessBench: {id, generator, problem, steps: all of the response, label: the first wrong one from 0, or -1}."""
-    wrote = writers(source)
-    for one in marked_steps(source):
+    for one, wrote in with_writers(source, marked_steps(source), lambda one: one.item.responses):
         first = one.labels.index(-1) if -1 in one.labels else None
         if not _asks_once(source, one, whole=first is None):
             continue

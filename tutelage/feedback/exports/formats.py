@@ -31,16 +31,17 @@ from tutelage.feedback.exports.outcomes import (
 )
 from tutelage.feedback.exports.provenance import provenance
 from tutelage.records import Comparison, Finish, Message, Prompt
-from tutelage.store.comparing import ItemContent, read_written
+from tutelage.store.comparing import ItemContent, stream_written
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # Anthropic's transcripts (hh-rlhf)
 
 
 def preference(source: Source) -> Iterator[RowDict]:
     """TRL's preference rows, with ours (p_chosen, task, reference, ...) beside them: readable as data=."""
-    rows = list(compared(source))
-    from_where = provenance(source, rows) if source.spec.provenance else [{}] * len(rows)
-    for (pair, comparison), more in zip(rows, from_where, strict=True):
+    rows = compared(source)
+    for (pair, comparison), more in (
+        provenance(source, rows) if source.spec.provenance else ((row, {}) for row in rows)
+    ):
         yield comparison.to_json() | {"item": pair.group, "split": pair.split} | more
 
 
@@ -93,7 +94,7 @@ def stepwise(source: Source) -> Iterator[RowDict]:
 
 def sft(source: Source) -> Iterator[RowDict]:
     """{prompt, completion}: demonstrations and rewrites."""
-    written = read_written(source.connection, source.project_id)
+    written = stream_written(source.connection, source.project_id)
     for row in source.wanted((one.item.item_id, one.item.split, one.redacted, one) for one in written):
         yield _prompt_columns(row.item.prompt) | {
             "completion": _completion(row.item.prompt, row.text),

@@ -43,11 +43,9 @@ def step_marks_from(
     with opened_at(source, store) as (opened, project):
         kinds = opened.annotator_kinds()
         with opened.reading(project) as (connection, key):
-            found = list(marked_steps(Source(connection, key, spec, left_out), annotators, kinds))
-    rows = []
-    for one in found:
-        rows.append((one.item.split, _row(one)))
-    sorted_rows = replace(sorted_out(rows), left_out=dict(left_out))
+            found = marked_steps(Source(connection, key, spec, left_out), annotators, kinds)
+            rows: StoreRows[StepMarks] = sorted_out((one.item.split, _row(one)) for one in found)
+    sorted_rows = replace(rows, left_out=dict(left_out))
     nobody = f"nobody has marked steps in project '{project}' of {store} yet"
     if annotators:
         nobody = f"none of annotators={','.join(annotators)} has marked steps in it yet"

@@ -5,8 +5,8 @@ Each function counts in `left_out` what comes to nothing, by reason.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,16 +26,18 @@ from tutelage.feedback.exports.current import (
 from tutelage.feedback.refining.lessons import last_word
 from tutelage.feedback.training.consensus import soft_labels
 from tutelage.feedback.training.habits import WITHOUT_HABITS
-from tutelage.feedback.training.source import aggregate, wanted_of
+from tutelage.feedback.training.source import aggregated, skill_of, wanted_of
 from tutelage.records import Comparison, Finish
 from tutelage.store import VotedPair
 from tutelage.store.aggregate import weighted_mean
-from tutelage.store.comparing import ItemContent, read_items, read_voted_pairs
-from tutelage.store.schema import Annotation, Item
+from tutelage.store.comparing import ItemContent, stream_voted_pairs
+from tutelage.store.schema import Item
 from tutelage.store.schema_feedback import StepMarkRow
 from tutelage.store.schema_refining import RefinementRound
+from tutelage.store.sql import batched, chunks
 
 TIE, DISPUTE = "tie", "unsettled dispute"
+AT_ONCE = 500  # items whose marked steps are read at once
 BY_SKILL = ("dawid-skene", "crowd-bt", *WITHOUT_HABITS)
 T = TypeVar("T")
 
@@ -69,13 +71,14 @@ def compared(source: Source, ranked: bool = True) -> Iterator[tuple[VotedPair, C
 
     ranked: also the responses of rankings, two at a time.
     """
-    found = read_voted_pairs(source.connection, source.project_id)
-    if not ranked:
-        rankings = read_items(source.connection, source.project_id, "rank")
-        items = {item.item_id for item in rankings}
-        found = [pair for pair in found if pair.item_id not in items]
-    pairs = list(source.wanted((pair.item_id, pair.split, pair.redacted, pair) for pair in found))
-    for pair, row in zip(pairs, aggregate(pairs, source.aggregation, source.spec.ties), strict=True):
+
+    def pairs(counting: Source) -> Iterator[VotedPair]:
+        every = stream_voted_pairs(counting.connection, counting.project_id, ranked)
+        return counting.wanted((pair.item_id, pair.split, pair.redacted, pair) for pair in every)
+
+    aside = replace(source, left_out=Counter[str]())  # a pair is left out once, however often it is read
+    skill = skill_of(lambda: pairs(aside), source.aggregation)
+    for pair, row in aggregated(pairs(source), source.aggregation, source.spec.ties, skill):
         if isinstance(row, str):
             source.left_out[row] += 1
         else:
@@ -133,22 +136,33 @@ def marked_steps(
 ) -> Iterator[Marked]:
     """The items whose steps were marked; by some annotators only (names, or `kinds` by name), where they are given."""
     refuse(source, ("crowd-bt", *WITHOUT_HABITS), "is for pairs, not for steps: use dawid-skene.")
-    items = answered_items(source, "step")
-    if annotators:
-        items = _answered_by(items, annotators, kinds or {})
-    soft = _step_skills(items) if source.aggregation == "dawid-skene" else {}
-    texts, rounds = _step_texts(source), _rounds(source)
-    found = []
-    for item in items:
-        answers = [*item.votes, *([item.settled] if item.settled else [])]
-        for labels in _step_labels(source, item, soft):
-            if labels:
-                asked = next(one for one in answers if len(texts[one.annotation_id]) >= len(labels))
+    items: Iterable[AnsweredItem] = answered_items(source, "step")
+    soft: Mapping[str, Mapping[int, float]] = {}
+    if annotators or source.aggregation == "dawid-skene":  # all have a say in each
+        every = list(items)
+        items = every = _answered_by(every, annotators, kinds or {}) if annotators else every
+        soft = _step_skills(every) if source.aggregation == "dawid-skene" else {}
+    rounds = _rounds(source)
+    found = _marked(source, items, soft, rounds)
+    yield from found if source.aggregation == "all" or not rounds else _last_words(list(found), rounds)
+
+
+def _marked(
+    source: Source,
+    items: Iterable[AnsweredItem],
+    soft: Mapping[str, Mapping[int, float]],
+    rounds: Mapping[int, Any],
+) -> Iterator[Marked]:
+    """What the marks of each item come to, item by item."""
+    for some in batched(items, AT_ONCE):
+        texts = _step_texts(source, [one.annotation_id for item in some for one in item.answers])
+        for item in some:
+            for labels in filter(None, _step_labels(source, item, soft)):
+                asked = next(one for one in item.answers if len(texts[one.annotation_id]) >= len(labels))
                 steps = texts[asked.annotation_id][: len(labels)]
                 rest = _unmarked(item.content.texts[0], steps, asked)
                 right = rounds[item.content.item_id].correct if item.content.item_id in rounds else None
-                found.append(Marked(item.content, steps, labels, rest, right))
-    yield from found if source.aggregation == "all" else _last_words(found, rounds)
+                yield Marked(item.content, steps, labels, rest, right)
 
 
 def _rounds(source: Source) -> dict[int, Any]:
@@ -228,18 +242,16 @@ def _step_skills(items: Sequence[AnsweredItem]) -> dict[str, Mapping[int, float]
     return soft_labels(labels, (-1, 0, 1))
 
 
-def _step_texts(source: Source) -> dict[int, list[str]]:
+def _step_texts(source: Source, annotations: Sequence[int]) -> dict[int, list[str]]:
     """annotation -> the texts of the steps it marks, as they were shown."""
     texts: dict[int, list[str]] = defaultdict(list)
-    query = (
-        select(StepMarkRow.annotation_id, StepMarkRow.text)
-        .join(Annotation)
-        .join(Item)
-        .where(Item.project_id == source.project_id)
-        .order_by(StepMarkRow.annotation_id, StepMarkRow.step)
-    )
-    for annotation_id, text in source.connection.execute(query):
-        texts[annotation_id].append(text)
+    query = select(StepMarkRow.annotation_id, StepMarkRow.text)
+    query = query.order_by(StepMarkRow.annotation_id, StepMarkRow.step)
+    for some in chunks(annotations):
+        for annotation_id, text in source.connection.execute(
+            query.where(StepMarkRow.annotation_id.in_(some))
+        ):
+            texts[annotation_id].append(text)
     return texts
 
 

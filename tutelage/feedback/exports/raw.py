@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.slots import order_of
@@ -36,7 +36,7 @@ from tutelage.store.schema_feedback import (
     VoteHelp,
     Withdrawal,
 )
-from tutelage.store.sql import chunks
+from tutelage.store.sql import CHUNK, chunks
 from tutelage.store.voting import HELP, help_of
 
 # How the client keys of imported answers begin; what follows is the key in the file.  The first is for one project, so
@@ -52,13 +52,24 @@ def raw(source: Source) -> Iterator[RowDict]:
     Keys and (unless the specification wants names) annotators are pseudonyms.
     """
     yield from _versions(source)
-    columns = (Annotation.id, Annotation.item_id, Annotation.client_key)
-    query = select(*columns).join(Item).where(Item.project_id == source.project_id).order_by(Annotation.id)
-    answers = source.connection.execute(query).all()
+    alias, redacted = aliases(source), _emptied_items(source)
+    last = 0
+    while some := source.connection.execute(_NEXT, {"last": last, "project": source.project_id}).all():
+        last = some[-1].id
+        own = [row for row in some if row.mine]
+        splits = _splits(source, own, redacted)
+        yield from _answers(source, list(splits), alias, _keys(source, own), splits)
+
+
+def _keys(source: Source, answers: Sequence[Any]) -> dict[int, str]:
+    """The public keys of some answers, and of what they supersede."""
     keys = {row.id: public_key(row.client_key) for row in answers}
-    alias, splits = aliases(source), _splits(source, answers)
-    for some in chunks(list(splits)):
-        yield from _answers(source, some, alias, keys, splits)
+    earlier = {row.supersedes_id for row in answers if row.supersedes_id is not None} - keys.keys()
+    query = select(Annotation.id, Annotation.client_key)
+    for some in chunks(sorted(earlier)):
+        rows = source.connection.execute(query.where(Annotation.id.in_(some)))
+        keys |= {key: public_key(client_key) for key, client_key in rows}
+    return keys
 
 
 def public_key(client_key: str) -> str:
@@ -67,14 +78,19 @@ def public_key(client_key: str) -> str:
     return client_key[imported.end() :] if imported else digest("key", client_key)
 
 
-def _splits(source: Source, answers: Sequence[Any]) -> dict[int, str]:
-    """The answers to write, oldest first, with their splits: what arose in a chat about a held-out prompt stays held out.
-
-    Items of which a rewrite was redacted go as a whole: its revisions hang together.
-    """
+def _emptied_items(source: Source) -> set[int]:
+    """Items of which a rewrite was redacted: they go as a whole, since its revisions hang together."""
     emptied = select(Annotation.item_id).where(Annotation.id.in_(EMPTIED))
-    redacted = set(source.connection.scalars(emptied))
-    items = {item.item_id: item for item in read_items(source.connection, source.project_id, *ITEM_TYPES)}
+    return set(source.connection.scalars(emptied))
+
+
+def _splits(source: Source, answers: Sequence[Any], redacted: set[int]) -> dict[int, str]:
+    """Those of some answers that are written, oldest first, with their splits: what arose in a chat about a held-out prompt
+    stays held out."""
+    ids = {row.item_id for row in answers}
+    items = {
+        one.item_id: one for one in read_items(source.connection, source.project_id, *ITEM_TYPES, only=ids)
+    }
     found = ((row.id, items[row.item_id]) for row in answers)
     rows = (
         (item.item_id, item.split, item.redacted or item.item_id in redacted, (answer, item.split))
@@ -183,3 +199,19 @@ def _responses(source: Source, items: Sequence[int]) -> dict[int, list[dict[str,
             said = dict(row)
             found[said.pop("item_id")].append(said)
     return found
+
+
+# The next answers of all projects, so that no database is tempted to sort those of one again and again.
+_SOME = (
+    select(Annotation.id, Annotation.item_id, Annotation.client_key, Annotation.supersedes_id)
+    .where(Annotation.id > bindparam("last"))
+    .order_by(Annotation.id)
+    .limit(CHUNK)
+    .subquery()
+)
+_NEXT = (
+    select(_SOME, (Item.project_id == bindparam("project")).label("mine"))
+    .select_from(_SOME)
+    .join(Item, Item.id == _SOME.c.item_id)
+    .order_by(_SOME.c.id)
+)

@@ -77,8 +77,9 @@ def _rows(
 ) -> StoreRows[R]:
     left_out: Counter[str] = Counter()
     with opened_at(source, store) as (opened, project), opened.reading(project) as (connection, key):
-        rows = list(writer(Source(connection, key, spec, left_out)))
-    found = replace(sorted_out((row["split"], read(row)) for row in rows), left_out=dict(left_out))
+        rows = writer(Source(connection, key, spec, left_out))
+        sorted_rows: StoreRows[R] = sorted_out((row["split"], read(row)) for row in rows)
+    found = replace(sorted_rows, left_out=dict(left_out))
     require_rows(found, source, f"project '{project}' in {store}: {nothing}")
     return found
 

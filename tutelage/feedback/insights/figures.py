@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Literal
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from tutelage.feedback import statistics
 from tutelage.feedback.asking.payloads import Model
@@ -21,6 +21,7 @@ from tutelage.feedback.insights import labels
 from tutelage.feedback.insights.annotators import Person, first_won, longer_first, people
 from tutelage.feedback.insights.helped import Helped, helped
 from tutelage.feedback.insights.labels import Column, Pairs, Sides, Values, sides_of
+from tutelage.feedback.insights.sampling import Sample, State, draw, state_of
 from tutelage.feedback.insights.shown import HOW, SCALE, SIDES, Line, value_votes, votes_of
 from tutelage.feedback.insights.timeline import Timeline, timeline
 from tutelage.feedback.insights.verdict import (
@@ -35,8 +36,7 @@ from tutelage.feedback.insights.verdict import (
 from tutelage.feedback.people.access import Member
 from tutelage.records import Prompt
 from tutelage.store.database import Database
-from tutelage.store.schema import Annotation, Item, PromptRow
-from tutelage.store.schema_feedback import AuditEvent, Gold
+from tutelage.store.schema import Item, PromptRow
 
 Whose = Literal["people", "judges", "all", "against"]
 KINDS: dict[str, tuple[str, ...]] = {"people": ("human", "simulated"), "judges": ("judge", "rule")}
@@ -70,10 +70,11 @@ class Overturn(Model):
 
 class Insight(Model):
     """Everything on the page, from the answers of `whose`; `known`: whose answers there are; `parted`: the items that
-    annotators (or judges and people) part on most."""
+    annotators (or judges and people) part on most; `sample`: what was drawn, where it is not from all answers."""
 
     whose: Whose
     known: tuple[Whose, ...]
+    sample: Sample | None = None
     verdict: Verdict | None = None
     parted: tuple[Parted, ...] = ()
     questions: tuple[Question, ...] = ()
@@ -92,13 +93,14 @@ class Insight(Model):
 def insight(database: Database, who: Member, whose: Whose | None = None) -> Insight:
     """The project's numbers, from the answers of `whose` (default: people, or else judges).  Needs view.
 
-    They are kept until something is answered or changed: the key of what is kept is the state of the project.
+    They are kept until something is answered or changed: the key of what is kept is the state of the project.  Of very many
+    answers a sample is read (`sampling`).
     """
     who.require("view")
     with database.read() as connection:
-        state = _state(connection, who.project_id)
+        state = state_of(connection, who.project_id)
     with _ONE_AT_A_TIME:
-        pairs, values, _ = _read(database, who.project_id, state)
+        pairs, values, _, _ = _read(database, who.project_id, state)
         found = _computed(
             database, who.project_id, state, whose or next(iter(_known(pairs, values)), "people")
         )
@@ -111,29 +113,21 @@ FEWEST, MOST = 30, 100_000  # votes of which it is said how few hold the first p
 # kept between requests ------------------------------------------------------------------------------------------------
 
 _ONE_AT_A_TIME = Lock()  # who asks for the same numbers meanwhile waits and finds them made
-State = tuple[object, ...]
-
-
-def _state(connection: Connection, project_id: int) -> State:
-    """What the numbers follow from: answers are only ever added (purging takes whole projects); settings, gold items and
-    redactions are audited."""
-    answers = select(func.max(Annotation.id), func.count()).join(Item).where(Item.project_id == project_id)
-    gold = select(func.count()).select_from(Gold).join(Item).where(Item.project_id == project_id)
-    events = select(func.max(AuditEvent.id)).where(AuditEvent.project_id == project_id)
-    return (*connection.execute(answers).one(), connection.scalar(gold), connection.scalar(events))
 
 
 @lru_cache(maxsize=4)
-def _read(database: Database, project_id: int, state: State) -> tuple[Pairs, Values, Sides]:
+def _read(database: Database, project_id: int, state: State) -> tuple[Pairs, Values, Sides, Sample | None]:
     with database.read() as connection:
-        pairs = labels.read_pairs(connection, project_id)
-        values = labels.read_values(connection, project_id)
-    return pairs, values, sides_of(pairs, values)
+        drawn = draw(connection, project_id)
+        pairs = labels.read_pairs(connection, project_id, drawn.prompts)
+        values = labels.read_values(connection, project_id, drawn.prompts)
+    return pairs, values, sides_of(pairs, values), drawn.sample
 
 
 @lru_cache(maxsize=16)
 def _computed(database: Database, project_id: int, state: State, whose: Whose) -> Insight:
-    return compute(*_read(database, project_id, state), whose)
+    pairs, values, sides, sample = _read(database, project_id, state)
+    return compute(pairs, values, sides, whose).model_copy(update={"sample": sample})
 
 
 # the sections ---------------------------------------------------------------------------------------------------------

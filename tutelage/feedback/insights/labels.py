@@ -23,6 +23,7 @@ from tutelage.store.schema import (
     ResponseRow,
 )
 from tutelage.store.schema_feedback import Acceptance, Gold, RankEntry, Rating, StepMarkRow, VoteHelp
+from tutelage.store.sql import chunks
 
 Column = NDArray[Any]
 OVERALL = "overall"  # the criterion that stands for the rest, where there is one
@@ -92,49 +93,66 @@ class Sides(Columns):
     side: Column  # -1 the response with the smaller id is better, 0 a tie, 1 the other
 
 
-def read_pairs(connection: Connection, project_id: int) -> Pairs:
-    """All answers to pairs."""
+def read_pairs(connection: Connection, project_id: int, prompts: Sequence[int] | None = None) -> Pairs:
+    """All answers to pairs, or those about some prompts."""
     said = (Annotation.preference, Annotation.first_shown, Annotation.active_ms, Gold.answer)
     told = (func.coalesce(VoteHelp.arm, ""), func.coalesce(VoteHelp.argues, -1))
-    rows = connection.execute(
-        _current(project_id, *said, *told)
+    query = (
+        _current(project_id, *said, *told, Annotation.id)
         .outerjoin(Gold)
         .outerjoin(VoteHelp, VoteHelp.annotation_id == Annotation.id)
         .where(Annotation.preference.is_not(None))
         .order_by(Annotation.id)
-    ).all()
-    found = _columns(rows, preference=int, first_shown=int, seconds=float, gold=object, help=str, argues=int)
+    )
+    rows = _about(connection, query, prompts)
+    types = {
+        "preference": int,
+        "first_shown": int,
+        "seconds": float,
+        "gold": object,
+        "help": str,
+        "argues": int,
+    }
+    found = _columns(rows, **types, answer=int)
+    del found["answer"]
     found["seconds"] /= 1000
     found["gold"] = np.array(
         [np.nan if right is None else right["preference"] for right in found["gold"]], float
     )
-    response = _responses(connection, project_id, found["item"], 2)
-    length, model = _written(connection, project_id, response)
+    response = _responses(connection, project_id, found["item"], 2, prompts)
+    length, model = _written(connection, project_id, response, prompts)
     return Pairs(**found, response=response, length=length, model=model)
 
 
-def read_values(connection: Connection, project_id: int) -> Values:
-    """All ranks, ratings, acceptances and marks."""
+def read_values(connection: Connection, project_id: int, prompts: Sequence[int] | None = None) -> Values:
+    """All ranks, ratings, acceptances and marks, or those about some prompts."""
     tables: tuple[tuple[str, Any, Any, Any, Any], ...] = (
         ("rank", RankEntry, RankEntry.slot, literal(""), RankEntry.rank),
         ("rating", Rating, Rating.slot, Rating.criterion, Rating.value),
         ("acceptable", Acceptance, Acceptance.slot, literal(""), Acceptance.acceptable),
         ("step", StepMarkRow, StepMarkRow.step, literal(""), StepMarkRow.label),
     )
-    rows = [
-        (*row, question)
-        for question, table, place, criterion, value in tables
-        for row in connection.execute(
-            _current(project_id, place, criterion, value)
-            .join(table, table.annotation_id == Annotation.id)
-            .order_by(Annotation.id, place, criterion)
-        )
-    ]
-    found = _columns(rows, place=int, criterion=str, value=int, question=str)
+    rows = []
+    for question, table, place, criterion, value in tables:
+        query = _current(project_id, place, criterion, value, Annotation.id)
+        query = query.join(table, table.annotation_id == Annotation.id)
+        query = query.order_by(Annotation.id, place, criterion)
+        rows += [(*row, question) for row in _about(connection, query, prompts)]
+    found = _columns(rows, place=int, criterion=str, value=int, answer=int, question=str)
+    del found["answer"]
     place, of_steps = found["place"], found["question"] == "step"
-    slots = _responses(connection, project_id, found["item"], 1 + int(place[~of_steps].max(initial=0)))
+    most = 1 + int(place[~of_steps].max(initial=0))
+    slots = _responses(connection, project_id, found["item"], most, prompts)
     response = slots[np.arange(place.size), np.where(of_steps, 0, place)]
     return Values(**found, response=np.where(of_steps, -1, response))
+
+
+def _about(connection: Connection, query: Select[Any], prompts: Sequence[int] | None) -> Sequence[Any]:
+    """The rows of a query on `Item` that ends with the answer's number, in its order; about some prompts, if they are given."""
+    if prompts is None:
+        return connection.execute(query).all()
+    parts = (connection.execute(query.where(Item.prompt_id.in_(some))) for some in chunks(prompts))
+    return sorted(chain.from_iterable(parts), key=lambda row: row[-1])
 
 
 def sides_of(pairs: Pairs, values: Values) -> Sides:
@@ -223,16 +241,16 @@ def _columns(rows: Sequence[Any], **said: type) -> dict[str, Column]:
     return found
 
 
-def _responses(connection: Connection, project_id: int, items: Column, slots: int) -> Column:
+def _responses(
+    connection: Connection, project_id: int, items: Column, slots: int, prompts: Sequence[int] | None
+) -> Column:
     """The ids of the responses in the slots of `items` [N, slots]; -1 where a slot is empty."""
     if not items.size:
         return np.full((0, slots), -1)
-    query = (
-        select(ItemResponse.item_id, ItemResponse.slot, ItemResponse.response_id)
-        .join(Item)
-        .where(Item.project_id == project_id, ItemResponse.slot < slots)
-    )
-    rows = np.fromiter(chain.from_iterable(connection.execute(query)), int).reshape(-1, 3)
+    columns: tuple[Any, ...] = (ItemResponse.item_id, ItemResponse.slot, ItemResponse.response_id)
+    query = select(*columns).join(Item).where(Item.project_id == project_id, ItemResponse.slot < slots)
+    found = chain.from_iterable(_about(connection, query, prompts))
+    rows = np.fromiter(found, int).reshape(-1, 3)
     known, number = np.unique(rows[:, 0], return_inverse=True)
     table = np.full((known.size + 1, slots), -1)
     table[number, rows[:, 1]] = rows[:, 2]
@@ -240,17 +258,23 @@ def _responses(connection: Connection, project_id: int, items: Column, slots: in
     return table[np.where(np.isin(items, known), place, known.size)]
 
 
-def _written(connection: Connection, project_id: int, responses: Column) -> tuple[Column, Column]:
+def _written(
+    connection: Connection, project_id: int, responses: Column, prompts: Sequence[int] | None
+) -> tuple[Column, Column]:
     """Length in characters and model of each of `responses`, in the same shape."""
     query = (
-        select(ResponseRow.id, func.length(ResponseRow.text), ModelRef.name)
+        select(func.length(ResponseRow.text), ModelRef.name, ResponseRow.id)
         .join(PromptRow)
         .join(GenerationRun)
         .join(ModelRef)
         .where(PromptRow.project_id == project_id)
         .order_by(ResponseRow.id)
     )
-    rows = connection.execute(query).all()
-    ids, lengths, models = zip(*rows) if rows else ((), (), ())
+    if prompts is None:
+        rows = list(connection.execute(query))
+    else:
+        parts = (connection.execute(query.where(ResponseRow.prompt_id.in_(some))) for some in chunks(prompts))
+        rows = sorted(chain.from_iterable(parts), key=lambda row: row.id)
+    lengths, models, ids = zip(*rows) if rows else ((), (), ())
     place = np.searchsorted(np.array(ids, int), responses)
     return np.array(lengths, int)[place], np.array(models, str)[place]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Connection, case, func, select
 
-from tutelage.feedback.items.conflicts import conflicts, settled_items
+from tutelage.feedback.items.conflicts import number_of_conflicts, settled_items
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.projects.projects import answered_by
-from tutelage.store.current import IS_FIRST
+from tutelage.store.current import IS_EXTRA, IS_FIRST
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item
 from tutelage.store.schema_feedback import Assignment, Flag, Gold
@@ -74,23 +75,37 @@ def totals(database: Database, who: Member) -> Totals:
     with database.read() as connection:
         in_project = Item.project_id == who.project_id
 
-        def count(table: Any, *conditions: Any, of: Any = None) -> int:
-            column = func.count() if of is None else func.count(func.distinct(of))
-            query = select(column).select_from(table).where(in_project, *conditions)
+        def count(table: Any, *conditions: Any) -> int:
+            query = select(func.count()).select_from(table).where(in_project, *conditions)
             if table is not Item:
                 query = query.join(Item, Item.id == table.item_id)
             return connection.scalar(query) or 0
 
+        people = _by_annotator(connection, who.project_id)
+        done = select(func.sum(Item.n_done)).where(
+            in_project
+        )  # what all answers would have to be counted for
         return Totals(
             items=count(Item),
             complete=count(Item, Item.n_done >= Item.overlap),
-            answers=count(Annotation, IS_FIRST, Annotation.role == "answer"),
-            extra=count(Annotation, IS_FIRST, Annotation.role == "extra"),
+            answers=int(connection.scalar(done) or 0),
+            extra=count(Annotation, IS_FIRST, IS_EXTRA),
             revisions=count(Annotation, Annotation.supersedes_id.is_not(None)),
-            skips=count(Assignment, Assignment.status == "skipped"),
+            skips=sum(row.skips for row in people),
             flags=count(Flag),
             gold_items=count(Gold),
-            conflicts=len(conflicts(connection, who.project_id)),
+            conflicts=number_of_conflicts(connection, who.project_id),
             settled=len(settled_items(connection, who.project_id)),
-            annotators=count(Annotation, IS_FIRST, Annotation.role == "answer", of=Annotation.annotator_id),
+            annotators=sum(row.answered for row in people),
         )
+
+
+def _by_annotator(connection: Connection, project_id: int) -> Sequence[Any]:
+    """Of each annotator whether they have a counted answer in the project, and how many skips: an index has both at hand."""
+    mine = Item.project_id == project_id
+    counted = (Annotation.annotator_id == Annotator.id, IS_FIRST, Annotation.role == "answer")
+    answered = select(Annotation.id).join(Item, Item.id == Annotation.item_id).where(mine, *counted).exists()
+    skipped = (Assignment.annotator_id == Annotator.id, Assignment.status == "skipped")
+    skips = select(func.count()).select_from(Assignment).join(Item, Item.id == Assignment.item_id)
+    query = select(answered.label("answered"), skips.where(mine, *skipped).scalar_subquery().label("skips"))
+    return connection.execute(query.select_from(Annotator)).all()

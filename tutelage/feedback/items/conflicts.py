@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
@@ -21,9 +21,32 @@ def conflicts(
 
     Without `full` also items that still want answers; `among`: only these items.
     """
+    found: dict[int, float] = {}
+    for query, least in _spreads(connection, project_id, full, among):
+        for item, share in connection.execute(query):
+            if share > 0 and share >= least:
+                found[item] = max(found.get(item, 0.0), min(1.0, float(share)))
+    return found
+
+
+def number_of_conflicts(connection: Connection, project_id: int) -> int:
+    """How many items `conflicts` finds; they are counted where they lie."""
+    total = 0
+    for query, least in _spreads(connection, project_id, True, None):
+        rows = query.subquery()
+        apart = (rows.c.share > 0, rows.c.share >= least)
+        total += connection.scalar(select(func.count(func.distinct(rows.c.id))).where(*apart)) or 0
+    return total
+
+
+def _spreads(
+    connection: Connection, project_id: int, full: bool, among: Sequence[int] | None
+) -> Iterator[tuple[Select[Any], float]]:
+    """For each type of item a query for (id, share): how far apart the answers to each of its parts are; and from what share
+    on that is a conflict."""
     sign = case((Annotation.preference < 0, -1), (Annotation.preference > 0, 1), else_=0)
-    pairs = _answers(project_id, "pair", (func.max(sign) - func.min(sign)) / 2.0, full, among)
-    found = {item: float(span) for item, span in connection.execute(pairs.group_by(Item.id)) if span}
+    span = (func.max(sign) - func.min(sign)) / 2.0
+    yield _answers(project_id, "pair", span, full, among).group_by(Item.id), 0.0
     for type, table, value, unit, widest in (
         ("rank", RankEntry, RankEntry.rank, (RankEntry.slot,), 8.0),
         ("step", StepMarkRow, StepMarkRow.label, (StepMarkRow.step,), 2.0),
@@ -31,10 +54,7 @@ def conflicts(
     ):
         spread: Any = (func.max(value) - func.min(value)) / widest
         query = _answers(project_id, type, spread, full, among).join(table)
-        for item, share in connection.execute(query.group_by(Item.id, *unit)):
-            if share > 0 and (type != "rate" or share >= APART):
-                found[item] = max(found.get(item, 0.0), min(1.0, float(share)))
-    return found
+        yield query.group_by(Item.id, *unit), APART if type == "rate" else 0.0
 
 
 def settled_items(connection: Connection, project_id: int) -> set[int]:
@@ -70,7 +90,7 @@ def _answers(project_id: int, type: str, spread: Any, full: bool, among: Sequenc
     """Current counted answers to the items of one type that have two or more; the caller groups them by item."""
     complete = (Item.n_done >= (Item.overlap if full else 2), Item.n_done >= 2)
     counted = (Annotation.role == "answer", IS_CURRENT)
-    query = select(Item.id, spread).select_from(Item).join(Annotation)
+    query = select(Item.id, spread.label("share")).select_from(Item).join(Annotation)
     query = query.where(Item.project_id == project_id, Item.type == type, *complete, *counted)
     return query if among is None else query.where(Item.id.in_(among))
 

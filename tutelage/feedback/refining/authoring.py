@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
+from datetime import timedelta
 from string import ascii_uppercase
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, delete, select, update
 
 from tutelage.feedback.asking.payloads import LiveResponse, Model
 from tutelage.feedback.errors import Refused
 from tutelage.feedback.items.written import store_response
 from tutelage.feedback.people.access import Member, note
+from tutelage.feedback.people.users import fingerprint
 from tutelage.feedback.projects.projects import standing
 from tutelage.feedback.refining import rows
 from tutelage.feedback.refining.judging import is_right
 from tutelage.records import ErrorKind, Message, Prompt
 from tutelage.store.database import Database
 from tutelage.store.generations import ensure_prompt
-from tutelage.store.schema import Item
-from tutelage.store.sql import lock_project
+from tutelage.store.schema import Item, now
+from tutelage.store.schema_refining import TrialRow
+from tutelage.store.sql import insert_one, lock_project
 
+TRIALS_KEPT = timedelta(days=1)
 AHEAD = 100.0
 """The priority of an author's problem: it comes before what is built in bulk."""
 
@@ -143,3 +148,39 @@ def _asked(text: str, reference: dict[str, Any]) -> Prompt:
 def _reference(draft: Draft, answer: Any) -> dict[str, Any]:
     trap = {"trap": draft.trap.strip()} if draft.trap.strip() else {}
     return {"answer": answer, **trap, "error": draft.error}
+
+
+# what models answered, until the problem is kept ----------------------------------------------------------------------
+
+
+def keep_trial(database: Database, who: Member, prompt: Prompt, tried: Sequence[Tried]) -> str:
+    """Keep some answers for a day, so that what is stored later is what a model said, not what a browser says it said.
+
+    Returns the secret name that they are found by.
+    """
+    name, at = secrets.token_urlsafe(16), now()
+    answers = [one.model_dump(mode="json") for one in tried]
+    with database.write() as connection:
+        connection.execute(delete(TrialRow).where(TrialRow.created_at < at - TRIALS_KEPT))
+        own = {"key": _trial_key(who, name), "project_id": who.project_id, "prompt": prompt.id}
+        insert_one(connection, TrialRow, **own, answers=answers, created_at=at)
+    return name
+
+
+def trial(database: Database, who: Member, name: str, prompt: Prompt) -> tuple[Tried, ...]:
+    """The answers to this prompt; none where it was changed since, or they were not kept that long."""
+    query = select(TrialRow.answers).where(
+        TrialRow.key == _trial_key(who, name), TrialRow.prompt == prompt.id
+    )
+    with database.read() as connection:
+        return tuple(Tried.model_validate(one) for one in connection.scalar(query) or ())
+
+
+def drop_trial(database: Database, who: Member, name: str) -> None:
+    """They are stored."""
+    with database.write() as connection:
+        connection.execute(delete(TrialRow).where(TrialRow.key == _trial_key(who, name)))
+
+
+def _trial_key(who: Member, name: str) -> str:
+    return fingerprint("trial", who.user.name, name)

@@ -6,10 +6,17 @@ The one place that calls `statistics.dawid_skene` and `statistics.crowd_pairs` f
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tutelage.feedback.training.habits import WITHOUT_HABITS, Given, WithoutHabits, fit_habits
+from tutelage.feedback.training.habits import (
+    WITHOUT_HABITS,
+    Given,
+    WithoutHabits,
+    fit_habits,
+    given_of,
+)
 from tutelage.records import Comparison
 from tutelage.store import Ties, VotedPair
 from tutelage.store.aggregate import NoRow, counted_before, oriented
@@ -43,10 +50,25 @@ def soft_labels(
     }
 
 
-def comparisons_by_skill(
-    pairs: Sequence[VotedPair], how: BySkill, ties: Ties
-) -> tuple[list[Comparison | NoRow], HabitPairs | None]:
-    """One row per pair, or "tie" for a dropped one; p_chosen is a probability.  And the habits, where they were fitted.
+@dataclass(frozen=True)
+class Skill:
+    """What the votes of a project say of each of its pairs (by number), by the skill of whoever voted; and the habits, where
+    they were fitted."""
+
+    second: Mapping[str, float]  # that the second response is the better one
+    habits: HabitPairs | None = None
+
+    def row(self, number: int, pair: VotedPair, ties: Ties) -> Comparison | NoRow:
+        """A pair as a training row, or "tie" for a dropped one; p_chosen is a probability."""
+        if counted_before(pair):
+            return oriented(pair, pair.votes[0].for_first, ties)
+        tied = sum(vote.preference == 0 for vote in pair.votes) / len(pair.votes)
+        first = (1 - self.second.get(str(number), 0.5)) * (1 - tied) + tied / 2
+        return oriented(pair, round(first, 6), ties)
+
+
+def fit_skill(pairs: Iterable[VotedPair], how: BySkill) -> Skill:
+    """Read all pairs once; of them nothing is kept but their votes.
 
     dawid-skene: that the chosen response is the better one.  crowd-bt: that a careful annotator prefers it, which stays
     near one half where the pair is close.  habit-bt: the same, with what each annotator likes in the place where a response
@@ -58,23 +80,10 @@ def comparisons_by_skill(
     part.
     """
     given = [
-        (str(number), pair, vote)
-        for number, pair in enumerate(pairs)
-        if not counted_before(pair)
-        for vote in pair.votes
-        if vote.preference
+        one for number, pair in enumerate(pairs) if not counted_before(pair) for one in given_of(number, pair)
     ]
     habits = fit_habits(given, how) if how == "habit-bt" or how == "habit-bt-length" else None
-    second = _second(given, how, habits)
-    rows: list[Comparison | NoRow] = []
-    for number, pair in enumerate(pairs):
-        if counted_before(pair):
-            rows.append(oriented(pair, pair.votes[0].for_first, ties))
-            continue
-        tied = sum(vote.preference == 0 for vote in pair.votes) / len(pair.votes)
-        first = (1 - second.get(str(number), 0.5)) * (1 - tied) + tied / 2
-        rows.append(oriented(pair, round(first, 6), ties))
-    return rows, habits
+    return Skill(_second(given, how, habits), habits)
 
 
 def _second(given: Sequence[Given], how: BySkill, habits: HabitPairs | None) -> dict[str, float]:
@@ -83,7 +92,7 @@ def _second(given: Sequence[Given], how: BySkill, habits: HabitPairs | None) -> 
         if habits is None:
             return {}
         return {str(pair): 1 - float(share) for pair, share in zip(habits.pairs, habits.share, strict=True)}
-    decided = [(unit, vote.annotator, int(vote.preference > 0)) for unit, _, vote in given]
+    decided = [(one.unit, one.annotator, int(one.preference > 0)) for one in given]
     return _crowd(decided) if how == "crowd-bt" else _dawid_skene(decided)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from tutelage.evals.page.habits import Line, lines_of, where_of, with_error
-from tutelage.records import Vote
 from tutelage.store import VotedPair
 
 if TYPE_CHECKING:
@@ -19,7 +18,27 @@ if TYPE_CHECKING:
 WithoutHabits = Literal["habit-bt", "habit-bt-length"]
 WITHOUT_HABITS: tuple[WithoutHabits, ...] = get_args(WithoutHabits)
 SHOWN = 20  # annotators on the screen, those with most votes
-Given = tuple[str, VotedPair, Vote]  # number of a pair, the pair, one of its votes for a side
+
+
+class Given(NamedTuple):
+    """A vote for a side of a pair: the pair's number, by how many characters its first response is the longer one."""
+
+    unit: str
+    annotator: str
+    preference: int
+    first_shown: int
+    longer: int
+
+
+def given_of(number: int, pair: VotedPair) -> list[Given]:
+    """The votes for a side of a pair."""
+    longer = len(pair.texts[0]) - len(pair.texts[1])
+    unit = str(number)
+    return [
+        Given(unit, vote.annotator, vote.preference, vote.first_shown, longer)
+        for vote in pair.votes
+        if vote.preference
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +120,11 @@ def fit_habits(given: Sequence[Given], how: WithoutHabits) -> HabitPairs | None:
     if not given:
         return None
     return habit_pairs(
-        [unit for unit, _, _ in given],
-        [vote.annotator for _, _, vote in given],
-        [vote.preference < 0 for _, _, vote in given],
-        [vote.first_shown == 0 for _, _, vote in given],
-        [len(pair.texts[0]) - len(pair.texts[1]) for _, pair, _ in given],
+        [one.unit for one in given],
+        [one.annotator for one in given],
+        [one.preference < 0 for one in given],
+        [one.first_shown == 0 for one in given],
+        [one.longer for one in given],
         length="own" if how == "habit-bt" else "all",
     )
 

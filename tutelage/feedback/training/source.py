@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Generic, Literal, TypeGuard, TypeVar
 
 from tutelage.feedback.training import refined as refinements
-from tutelage.feedback.training.consensus import BySkill, comparisons_by_skill
+from tutelage.feedback.training.consensus import BySkill, Skill, fit_skill
 from tutelage.feedback.training.habits import Habits, told
+from tutelage.feedback.training.kept import Keeper
 from tutelage.feedback.training.refined import REDACTED as REDACTED
 from tutelage.feedback.training.refined import Lesson
 from tutelage.records import Comparison, Demonstration, Labelled, Place, Rating, StepMarks
@@ -22,6 +25,9 @@ from tutelage.settings.groups import Aggregation as Aggregation
 from tutelage.settings.groups import RefinedPairs, RefinedRows
 from tutelage.store import Store, Ties, VotedPair
 from tutelage.store.aggregate import NoRow, comparison_of
+from tutelage.store.comparing import stream_voted_pairs, stream_written
+from tutelage.store.current import any_settled
+from tutelage.store.generations import response_digests
 from tutelage.store.origins import pseudonyms
 from tutelage.store.rows import is_held_out
 
@@ -29,6 +35,7 @@ R = TypeVar("R", bound=Comparison | Demonstration | StepMarks | Labelled | Ratin
 Settled = Literal["majority", "all", "adjudicated"] | BySkill
 PREFIX = "store:"
 KINDS = ("human", "simulated", "judge", "rule")
+Pairs = Callable[[], Iterable[VotedPair]]  # all pairs, always the same, as often as they are wanted
 
 
 def is_store_source(data: object) -> TypeGuard[str | list[str]]:
@@ -58,22 +65,22 @@ def projects_of(source: str | list[str]) -> list[str]:
 @dataclass(frozen=True)
 class StoreRows(Generic[R]):
     """What a project holds for trainers: rows to train on, rows of held-out splits, and what gives no row, by reason; the
-    annotators' habits, where they were taken out."""
+    annotators' habits, where they were taken out.  Many rows lie in a file (`kept`), and are read when they are asked for."""
 
-    train: list[R] = field(default_factory=list)
-    held_out: list[R] = field(default_factory=list)
+    train: Sequence[R] = field(default_factory=list)
+    held_out: Sequence[R] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     habits: tuple[Habits, ...] = ()
 
     @property
     def rows(self) -> list[R]:
-        """All rows."""
+        """All rows, in memory."""
         return [*self.train, *self.held_out]
 
     @property
     def digest(self) -> str:
         """A hash (sha256, hex) of them."""
-        return _sha256([_content(row) for row in self.rows])
+        return _sha256(map(_content, itertools.chain(self.train, self.held_out)))
 
 
 def chosen_aggregation(aggregation: Aggregation, any_settled: bool) -> Settled:
@@ -83,22 +90,34 @@ def chosen_aggregation(aggregation: Aggregation, any_settled: bool) -> Settled:
     return aggregation
 
 
-def aggregate(pairs: Sequence[VotedPair], aggregation: Settled, ties: Ties) -> list[Comparison | NoRow]:
-    """Each pair's row, or why it has none; see `Store.comparisons`, and `consensus` for what goes by skill."""
+def skill_of(pairs: Pairs, aggregation: Settled) -> Skill | None:
+    """What all votes together say of those who gave them, where a row depends on that; None where each pair speaks for itself."""
     if aggregation == "majority" or aggregation == "all" or aggregation == "adjudicated":
-        return [comparison_of(pair, aggregation, ties) for pair in pairs]
-    return comparisons_by_skill(pairs, aggregation, ties)[0]
+        return None
+    return fit_skill(pairs(), aggregation)
+
+
+def aggregated(
+    pairs: Iterable[VotedPair], aggregation: Settled, ties: Ties, skill: Skill | None
+) -> Iterator[tuple[VotedPair, Comparison | NoRow]]:
+    """Each pair with its row, or why it has none; see `Store.comparisons`.  `skill`: of the same pairs in the same order."""
+    for number, pair in enumerate(pairs):
+        if aggregation == "majority" or aggregation == "all" or aggregation == "adjudicated":
+            yield pair, comparison_of(pair, aggregation, ties)
+        else:
+            assert skill is not None, "what goes by skill has one"
+            yield pair, skill.row(number, pair, ties)
 
 
 def sorted_out(rows: Iterable[tuple[str, R | str]]) -> StoreRows[R]:
     """(split, a row or why there is none) as rows to train on and rows held out."""
-    found, left_out = StoreRows[R](), Counter[str]()
+    train, held_out, left_out = Keeper[R](), Keeper[R](), Counter[str]()
     for split, row in rows:
         if isinstance(row, str):
             left_out[row] += 1
         else:
-            (found.held_out if is_held_out(split) else found.train).append(row)
-    return replace(found, left_out=dict(left_out))
+            (held_out if is_held_out(split) else train).add(row)
+    return StoreRows(train.rows(), held_out.rows(), dict(left_out))
 
 
 def wanted_of(there: Collection[str], annotators: Sequence[str], kinds: Mapping[str, str]) -> set[str]:
@@ -111,14 +130,12 @@ def wanted_of(there: Collection[str], annotators: Sequence[str], kinds: Mapping[
     return {name for name in there if name in annotators or kinds[name] in annotators}
 
 
-def voted_by(pairs: Sequence[VotedPair], wanted: Collection[str]) -> list[VotedPair]:
+def voted_by(pairs: Iterable[VotedPair], wanted: Collection[str]) -> Iterator[VotedPair]:
     """The pairs with the votes of some annotators only, those without any left out."""
-    found = []
     for pair in pairs:
         votes = tuple(vote for vote in pair.votes if vote.annotator in wanted)
         if votes:
-            found.append(replace(pair, votes=votes))
-    return found
+            yield replace(pair, votes=votes)
 
 
 def comparisons_from(
@@ -148,43 +165,54 @@ def comparisons_from(
         named = each_voter(source, store) if groups == "each" else groups
         return _by_group(source, store, aggregation, ties, named, refined)
     with opened_at(source, store) as (opened, project):
-        pairs, kinds = opened.voted_pairs(project), opened.annotator_kinds()
+        kinds = opened.annotator_kinds()
         with opened.reading(project) as (connection, key):
+            pairs: Pairs = partial(stream_voted_pairs, connection, key)
             lessons = refinements.pairs(connection, key, refined)
-        if annotators:
-            pairs, lessons = _said_by(source, pairs, lessons, annotators, kinds)
-        readable = [pair for pair in pairs if not pair.redacted]
-        how, habits = chosen_aggregation(aggregation, opened.any_settled(project)), tuple[Habits, ...]()
-        if how == "habit-bt" or how == "habit-bt-length":
-            rows, fitted = comparisons_by_skill(readable, how, ties)
-            habits = told(fitted, how, pseudonyms(kinds), project)
-        else:
-            rows = aggregate(readable, how, ties)
-    gone = [("", REDACTED)] * (len(pairs) - len(readable))
-    splits = (pair.split for pair in readable)
-    taught = ((one.split, one.row) for one in lessons)
-    found: StoreRows[Comparison] = sorted_out([*gone, *zip(splits, rows, strict=True), *taught])
+            if annotators:
+                pairs, lessons = _said_by(source, pairs, lessons, annotators, kinds)
+            how = chosen_aggregation(aggregation, any_settled(connection, key))
+            skill, gone = skill_of(lambda: _readable(pairs(), Counter()), how), Counter[str]()
+            rows = aggregated(_readable(pairs(), gone), how, ties, skill)
+            taught = ((one.split, one.row) for one in lessons)
+            found: StoreRows[Comparison] = sorted_out(
+                itertools.chain(((pair.split, row) for pair, row in rows), taught)
+            )
+    found = replace(found, left_out=dict(gone + Counter(found.left_out)))
     nobody = f"project '{project}' in {store} has no labelled pairs yet: run `label` first"
     require_rows(found, source, nobody)
-    return replace(found, habits=habits)
+    if skill is None or not (how == "habit-bt" or how == "habit-bt-length"):
+        return found
+    return replace(found, habits=told(skill.habits, how, pseudonyms(kinds), project))
+
+
+def _readable(pairs: Iterable[VotedPair], gone: Counter[str]) -> Iterator[VotedPair]:
+    """The pairs whose texts are there; `gone` counts the others."""
+    for pair in pairs:
+        if pair.redacted:
+            gone[REDACTED] += 1
+        else:
+            yield pair
 
 
 def _said_by(
     source: str,
-    pairs: Sequence[VotedPair],
-    lessons: Sequence[Lesson[Comparison]],
+    pairs: Pairs,
+    lessons: list[Lesson[Comparison]],
     annotators: Sequence[str],
     kinds: Mapping[str, str],
-) -> tuple[list[VotedPair], list[Lesson[Comparison]]]:
+) -> tuple[Pairs, list[Lesson[Comparison]]]:
     """The pairs with the votes of some annotators only, and what refinements teach by their word."""
-    there = {vote.annotator for pair in pairs for vote in pair.votes} | {one.by for one in lessons if one.by}
+    there = {vote.annotator for pair in pairs() for vote in pair.votes} | {
+        one.by for one in lessons if one.by
+    }
     if not there:
-        return [*pairs], []
+        return pairs, []
     wanted = wanted_of(there, annotators, kinds)
-    voted, taught = voted_by(pairs, wanted), [one for one in lessons if one.by in wanted]
-    if not voted and not taught:
+    taught = [one for one in lessons if one.by in wanted]
+    if not wanted:
         raise ValueError(f"data={source}: none of annotators={','.join(annotators)} has voted in it yet.")
-    return voted, taught
+    return lambda: voted_by(pairs(), wanted), taught
 
 
 def _by_group(
@@ -201,23 +229,28 @@ def _by_group(
         raise ValueError(
             f"groups={{{empty}: []}}: who is in it? With data={source} list its annotators, or their kinds."
         )
-    train, held_out, left_out = list[Comparison](), list[Comparison](), Counter[str]()
+    train, held_out, left_out = Keeper[Comparison](), Keeper[Comparison](), Counter[str]()
     habits = list[Habits]()
     for name, names in groups.items():
         found = comparisons_from(source, store, aggregation, ties, names, refined=refined)
         habits += [replace(one, group=name) for one in found.habits]
-        train += [replace(row, group=name) for row in found.train]
-        held_out += [replace(row, group=name) for row in found.held_out]
+        for keeper, rows in ((train, found.train), (held_out, found.held_out)):
+            for row in rows:
+                keeper.add(replace(row, group=name))
         left_out.update(found.left_out)
-    return StoreRows(train, held_out, dict(left_out), tuple(habits))
+    return StoreRows(train.rows(), held_out.rows(), dict(left_out), tuple(habits))
 
 
 def each_voter(source: str | list[str], store: str | Path) -> dict[str, list[str]]:
     """Everybody who has voted in the projects, by name, each alone in a group.  Raises ValueError as `comparisons_from` does."""
     voters: set[str] = set()
     for part in projects_of(source):
-        with opened_at(part, store) as (opened, project):
-            voters |= {vote.annotator for pair in opened.voted_pairs(project) for vote in pair.votes}
+        with (
+            opened_at(part, store) as (opened, project),
+            opened.reading(project) as (connection, key),
+        ):
+            pairs = stream_voted_pairs(connection, key)
+            voters |= {vote.annotator for pair in pairs for vote in pair.votes}
     return {name: [name] for name in sorted(voters)}
 
 
@@ -258,17 +291,25 @@ def _written(
 ) -> StoreRows[Demonstration]:
     """What people wrote in a project, what they preferred there, and what its refinements teach; of problems that are `kept` for
     evaluation, held out."""
-    with opened_at(source, store) as (opened, project):
-        written = opened.written(project)
-        compared = opened.voted_pairs(project) if preferred else []
-    own = [(row.item.split, REDACTED if row.redacted else row.demonstration) for row in written]
-    own += [(pair.split, _better(pair)) for pair in compared]
-    found: StoreRows[Demonstration] = sorted_out([*own, *((one.split, one.row) for one in lessons)])
-    nobody = f"nobody has rewritten or written a response in project '{project}' of {store} yet"
-    require_rows(found, source, f"{nobody}: build items of type rewrite and let people answer them")
-    if not kept:
-        return found
-    return sorted_out([*own, *((one.split, one.row) for one in refinements.held_out(lessons, kept))])
+    with (
+        opened_at(source, store) as (opened, project),
+        opened.reading(project) as (connection, key),
+    ):
+
+        def own() -> Iterator[tuple[str, Demonstration | str]]:
+            for row in stream_written(connection, key):
+                yield row.item.split, REDACTED if row.redacted else row.demonstration
+            for pair in stream_voted_pairs(connection, key) if preferred else ():
+                yield pair.split, _better(pair)
+
+        taught = ((one.split, one.row) for one in lessons)
+        found: StoreRows[Demonstration] = sorted_out(itertools.chain(own(), taught))
+        nobody = f"nobody has rewritten or written a response in project '{project}' of {store} yet"
+        require_rows(found, source, f"{nobody}: build items of type rewrite and let people answer them")
+        if not kept:
+            return found
+        taught = ((one.split, one.row) for one in refinements.held_out(lessons, kept))
+        return sorted_out(itertools.chain(own(), taught))
 
 
 def _better(pair: VotedPair) -> Demonstration | str:
@@ -282,18 +323,20 @@ def _better(pair: VotedPair) -> Demonstration | str:
 def joined(parts: Sequence[str], found: Sequence[StoreRows[R]]) -> StoreRows[R]:
     """The rows of several projects, each with its place; a prompt that one of them holds out is held out of all."""
 
-    def placed(rows: Sequence[R], part: str) -> list[R]:
-        return [replace(row, place=Place(part, number, "row")) for number, row in enumerate(rows, 1)]
-
-    train = [row for part, one in zip(parts, found, strict=True) for row in placed(one.train, part)]
-    held_out = [row for part, one in zip(parts, found, strict=True) for row in placed(one.held_out, part)]
-    prompts = {row.prompt.id for row in held_out}
-    held_out += [row for row in train if row.prompt.id in prompts]
+    prompts = {row.prompt.id for one in found for row in one.held_out}
+    train, held_out, leaks = Keeper[R](), Keeper[R](), Keeper[R]()
+    for part, one in zip(parts, found, strict=True):
+        for number, row in enumerate(one.train, 1):
+            (leaks if row.prompt.id in prompts else train).add(replace(row, place=Place(part, number, "row")))
+        for number, row in enumerate(one.held_out, 1):
+            held_out.add(replace(row, place=Place(part, number, "row")))
+    for row in leaks:
+        held_out.add(row)
     left_out: Counter[str] = Counter()
     for one in found:
         left_out.update(one.left_out)
-    kept = [row for row in train if row.prompt.id not in prompts]
-    return StoreRows(kept, held_out, dict(left_out), tuple(habits for one in found for habits in one.habits))
+    habits = tuple(habits for one in found for habits in one.habits)
+    return StoreRows(train.rows(), held_out.rows(), dict(left_out), habits)
 
 
 def require_rows(found: StoreRows[R], source: str, nothing: str) -> None:
@@ -338,8 +381,12 @@ def demonstrations_digest(
 
 def responses_digest(source: str, store: str | Path) -> str | None:
     """A hash (sha256, hex) of the prompts and responses that `store:PROJECT` holds; None without store or project."""
-    with suppress(ValueError), opened_at(source, store) as (opened, project):
-        return _sha256(opened.response_digests(project))
+    with (
+        suppress(ValueError),
+        opened_at(source, store) as (opened, project),
+        opened.reading(project) as (connection, key),
+    ):
+        return _sha256(response_digests(connection, key))
     return None
 
 
@@ -377,5 +424,10 @@ def _content(row: Comparison | Demonstration | StepMarks | Labelled | Rating) ->
     return [row.prompt.id, *sides, row.p_chosen, row.margin, row.weight, row.group]
 
 
-def _sha256(rows: object) -> str:
-    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+def _sha256(rows: Iterable[object]) -> str:
+    """Of a list of them as JSON, without making the list."""
+    hash = hashlib.sha256(b"[")
+    for number, row in enumerate(rows):
+        hash.update(f"{', ' if number else ''}{json.dumps(row, ensure_ascii=False)}".encode())
+    hash.update(b"]")
+    return hash.hexdigest()

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    not_,
+    select,
+    union_all,
+    update,
+)
 
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import MAX_TEXT, About, Answer, FlagCode, SkipReason, Task
@@ -38,7 +50,7 @@ from tutelage.seeds import rng
 from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, PromptRow, now
-from tutelage.store.schema_feedback import Assignment, Draft, Flag, SentBack
+from tutelage.store.schema_feedback import Assignment, Draft, Flag, Gold, ItemReserved, SentBack
 from tutelage.store.sql import insert_one, takes_turns
 
 IN_HAND = 10  # live leases that one annotator may hold in a project
@@ -230,22 +242,21 @@ def progress(database: Database, who: Member) -> Progress:
     who.require_account("label")
     at = now()
     with database.read() as connection:
-        shared = (Item.project_id == who.project_id, Item.owner_id.is_(None), Item.closed.is_(False))
-        complete = (*shared, Item.n_done >= Item.overlap)
         own = (Annotation.annotator_id == who.annotator_id, Item.project_id == who.project_id)
         skipped = (Assignment.annotator_id == who.annotator_id, Assignment.status == "skipped")
-        back = _answers(connection, who, None, _NOTE.is_not(None))
+        back = _answers(connection, who, None, Annotation.id.in_(select(SentBack.annotation_id)))
         waiting = connection.execute(_WAITING, _claiming(who, at, ())).all()
+        items, still_open, not_for_me = (
+            connection.scalar(one, _claiming(who, at, ())) or 0 for one in _COUNTS
+        )
         shown = settings_of(connection, who.project_id).show_gold_accuracy
         right, gold = gold_counts(connection, who) if shown else (None, None)
         return Progress(
             answered=_count(connection, Annotation.id, *own, IS_FIRST, Item.owner_id.is_(None)),
             skipped=_count(connection, Assignment.id, *skipped, Item.project_id == who.project_id),
-            left=(connection.scalar(_LEFT, _claiming(who, at, ())) or 0)
-            + len(back)
-            + sum(row.kind == _AGAIN for row in waiting),
-            project_items=connection.scalar(select(func.count(Item.id)).where(*shared)) or 0,
-            project_complete=connection.scalar(select(func.count(Item.id)).where(*complete)) or 0,
+            left=still_open - not_for_me + len(back) + sum(row.kind == _AGAIN for row in waiting),
+            project_items=items,
+            project_complete=items - still_open,
             gold_right=right,
             gold_answered=gold,
             last=_answers(connection, who, SHOWN),
@@ -258,16 +269,11 @@ def progress(database: Database, who: Member) -> Progress:
 
 
 def _is_gold_turn(connection: Connection, who: Member, rate: float) -> bool:
-    """Whether this claim is one of the share `rate` of gold items; drawn by how many items the annotator has had."""
+    """Whether this claim is one of the share `rate` of gold items; drawn by the last item that the annotator has had."""
     if rate == 0:
         return False
-    had = _count(
-        connection,
-        Assignment.id,
-        Assignment.annotator_id == who.annotator_id,
-        Item.project_id == who.project_id,
-    )
-    return bool(rng(0, "gold", who.project, who.user.name, had).random() < rate)
+    last = connection.scalar(_LAST, {"annotator": who.annotator_id}) or 0
+    return bool(rng(0, "gold", who.project, who.user.name, last).random() < rate)
 
 
 def _claim(
@@ -327,7 +333,7 @@ def _answers(
     query = (
         _PAST.add_columns(Annotation.id.label("annotation"), Annotation.submitted_at, _NOTE.label("note"))
         .join(Annotation, Annotation.assignment_id == Assignment.id)
-        .where(IS_VOTE, IS_CURRENT, *conditions)
+        .where(Annotation.annotator_id == bindparam("annotator"), IS_VOTE, IS_CURRENT, *conditions)
         .order_by(Annotation.id.desc())
         .limit(limit)
     )
@@ -367,19 +373,30 @@ def _count(connection: Connection, column: Any, *conditions: ColumnElement[bool]
 
 # statements: built once (see tasks.py) ------------------------------------------------------------------------------
 
-_OF_MINE = (Assignment.annotator_id == bindparam("annotator"), Item.project_id == bindparam("project"))
+# Plus 0: to begin with the assignments, not with all items of the project.
+_OF_MINE = (Assignment.annotator_id == bindparam("annotator"), Item.project_id + 0 == bindparam("project"))
 # What comes before anything new, in this order: answers sent back; own live leases; steps that a model wrote again, for
 # as long as they are not answered.
 _BACK, _LEASE, _AGAIN = range(3)
 _HAD = select(Assignment.id, literal(_LEASE).label("kind"), Assignment.id.label("nth"))
 _HAD = _HAD.join(Item, Item.id == Assignment.item_id).where(*_OF_MINE)
-_WAITING: Any = union_all(
-    select(Annotation.assignment_id.label("id"), literal(_BACK).label("kind"), SentBack.id.label("nth"))
-    .join(SentBack, SentBack.annotation_id == Annotation.id)
+# Looked up from the few that were ever sent back, not from all answers: so it is said in this way.
+_SENT = select(
+    SentBack.id.label("nth"),
+    select(Annotation.assignment_id)
     .join(Item, Item.id == Annotation.item_id)
     .where(
-        Annotation.annotator_id == bindparam("annotator"), Item.project_id == bindparam("project"), IS_CURRENT
-    ),
+        Annotation.id == SentBack.annotation_id,
+        Annotation.annotator_id == bindparam("annotator"),
+        Item.project_id == bindparam("project"),
+        IS_CURRENT,
+    )
+    .correlate(SentBack)
+    .scalar_subquery()
+    .label("id"),
+).subquery()
+_WAITING: Any = union_all(
+    select(_SENT.c.id, literal(_BACK).label("kind"), _SENT.c.nth).where(_SENT.c.id.is_not(None)),
     _HAD.where(
         Assignment.status == "leased",
         Assignment.lease_expires_at > bindparam("at"),
@@ -425,27 +442,58 @@ _ANSWERED = (
     )
     .scalar_subquery()
 )
-_UNTOUCHED = (  # for this annotator, and not answered, not declined and not in hand by this annotator
-    Item.project_id == bindparam("project"),
-    Item.owner_id.is_(None),
-    Item.closed.is_(False),
+# What the indexes `ix_item_shared` and `ix_item_open` hold, in their words.
+_SHARED = (Item.project_id == bindparam("project"), Item.owner_id.is_(None), Item.closed.is_(False))
+_WANTED = (*_SHARED, Item.n_done < Item.overlap)
+_MAY_HAVE = (
     IS_FOR_ME,
     _MINE == 0,
     _ANSWERED == 0,
+)  # not answered, not declined, not in hand by this annotator
+_WITH_ROOM = (*_MAY_HAVE, ~IS_GOLD, Item.n_done + LEASES_OF_OTHERS < Item.overlap)
+_OPEN = (*_WANTED, *_WITH_ROOM)
+_GOLD = (  # plus 0: to look through the few gold items, not through the whole queue for them
+    Item.project_id + 0 == bindparam("project"),
+    *_SHARED[1:],
+    Item.id.in_(select(Gold.item_id)),
+    *_MAY_HAVE,
 )
-_OPEN = (  # untouched, ordinary, and with room; `n_done` spares counting what is full
-    *_UNTOUCHED,
-    ~IS_GOLD,
-    Item.n_done < Item.overlap,
-    Item.n_done + LEASES_OF_OTHERS < Item.overlap,
+_STATUSES = ("leased", "done", "skipped", "released", "review")
+_LAST = select(  # of every status the last: the index has them at its ends
+    func.max(
+        union_all(
+            *(
+                select(func.max(Assignment.id).label("id")).where(
+                    Assignment.annotator_id == bindparam("annotator"), Assignment.status == status
+                )
+                for status in _STATUSES
+            )
+        )
+        .subquery()
+        .c.id
+    )
 )
 # PostgreSQL guesses that next to nothing is open, and would rather look at all items than walk the queue to the first;
 # or, where it walks, that the way is so long that machine code pays.  Both for the rest of the transaction only.
 _IN_ORDER = select(func.set_config("enable_sort", "off", True), func.set_config("jit", "off", True))
-_LEFT = select(func.count(Item.id)).where(*_OPEN)
+# How much of what is wanted is not for this annotator: only few items can be such, and only they are looked at.
+_PERHAPS_NOT = union_all(
+    select(Assignment.item_id).where(Assignment.annotator_id == bindparam("annotator")),
+    select(Annotation.item_id).where(Annotation.annotator_id == bindparam("annotator")),
+    select(Assignment.item_id).where(
+        Assignment.status == literal_column("'leased'"), Assignment.lease_expires_at > bindparam("at")
+    ),
+    select(Gold.item_id),
+    select(ItemReserved.item_id),
+)
+_COUNTS = (
+    select(func.count(Item.id)).where(*_SHARED),
+    select(func.count(Item.id)).where(*_WANTED),
+    select(func.count(Item.id)).where(*_WANTED, Item.id.in_(_PERHAPS_NOT), not_(and_(*_WITH_ROOM))),
+)
 _CLAIMS = {
     (gold, patient): select(Item.id)
-    .where(*((*_UNTOUCHED, IS_GOLD) if gold else _OPEN))
+    .where(*(_GOLD if gold else _OPEN))
     .where(Item.id.not_in(bindparam("taken", expanding=True)))
     .order_by(Item.priority.desc(), Item.digest.desc())
     .limit(1)
