@@ -76,8 +76,8 @@ def compare(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [0, 2])
-def test_ray_makes_the_run_of_one_process(tmp_path: Path, base: Path, kills: int) -> None:
+def test_ray_makes_the_run_of_one_process_also_when_workers_are_killed(tmp_path: Path, base: Path) -> None:
+    kills = 2
     steps = "max_steps=12"
     assert run_command(find("ppo"), words(base, tmp_path / "alone", steps)) == 0
     process = on_ray(base, tmp_path / "ray", steps, "restarts=5")
@@ -100,9 +100,6 @@ def test_ray_makes_the_run_of_one_process(tmp_path: Path, base: Path, kills: int
 
 @pytest.mark.slow
 def test_what_a_user_can_mend_is_said_once_and_not_tried_again(tmp_path: Path, base: Path) -> None:
-    process = on_ray(base, tmp_path / "ray", "prompts_=1")
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1 and "unknown setting" in said
     (base / "empty.jsonl").write_text("")
     arguments = [
         word.replace("prompts.jsonl", "empty.jsonl")
