@@ -17,6 +17,7 @@ from tutelage.models.lora import add_lora, merged, reference
 from tutelage.models.policy import ScalarModule
 from tutelage.models.setup import Setup
 from tutelage.models.tiny import train_tokenizer
+from tutelage.parallel import World
 
 BATCH = batch_of(sequences())
 
@@ -123,8 +124,8 @@ def test_a_checkpoint_holds_the_adapter_and_the_scalar_head(tmp_path: Path) -> N
     (model, optimizer), (again, other) = start(), start()
     assert model.adapted
     step(model, optimizer)
-    checkpoint.save(tmp_path / "c", 1, {"reward_model": model}, optimizer, tokenizer, {})
-    checkpoint.load(tmp_path / "c", 1, {"reward_model": again}, other)
+    checkpoint.save(tmp_path / "c", 1, {"reward_model": model}, optimizer, tokenizer, {}, World.here())
+    checkpoint.load(tmp_path / "c", 1, {"reward_model": again}, other, World.here())
     for one, two in ((model, optimizer), (again, other)):
         step(one, two)
     resumed = dict(again.named_parameters())

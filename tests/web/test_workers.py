@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 import signal
@@ -22,6 +21,7 @@ from tests.databases import fresh_database, postgres_server
 from tests.web.kit import PASSWORD, World, make_world
 from tutelage.feedback.people.passwords import FAILURES_PER_NAME
 from tutelage.feedback.people.tokens import create_token
+from tutelage.judges.patience import run_here
 from tutelage.settings.base import build
 from tutelage.settings.web import ServeSettings
 from tutelage.store.schema import Annotation, Item
@@ -161,7 +161,7 @@ def seen(settings: dict[str, Any], comes_from: str, forwarded: str) -> str:
     config.load()
     headers = [(b"x-forwarded-for", forwarded.encode()), (b"x-forwarded-proto", b"https")]
     scope = {"type": "http", "client": (comes_from, 1), "headers": headers, "scheme": "http", "asgi": {}}
-    asyncio.run(config.loaded_app(scope, None, None))  # type: ignore[arg-type]
+    run_here(lambda: config.loaded_app(scope, None, None))  # type: ignore[arg-type]
     return str(found[0])
 
 
