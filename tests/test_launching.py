@@ -25,7 +25,7 @@ from tutelage.launch import launch
 from tutelage.models.loading import save
 from tutelage.parallel import World
 from tutelage.ranks import meeting, watch
-from tutelage.ranks.place import Place
+from tutelage.ranks.place import LAST_WORDS, Place
 from tutelage.ranks.watch import STUCK, Sign, Signs
 from tutelage.resume import checkpoint_steps, read_lineage, read_metrics
 from tutelage.settings.base import build
@@ -176,6 +176,17 @@ def test_a_rank_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ValueError, match="ranks 1, 3 of 4 did not come within 0 s"):
         meeting._wait_for_all(store, Place(0, 4), said.append)
     assert said == ["Waiting for ranks 1, 3 of 4."]
+
+
+def test_a_rank_lets_the_first_speak_before_it_ends(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slept = list[float]()
+    monkeypatch.setattr(time, "sleep", slept.append)
+    for rank in "10":
+        monkeypatch.setenv("RANK", rank)
+        assert run_command(find("sft"), line(words(base, tmp_path / "x", epochs="many"))) == 1
+        assert slept == [LAST_WORDS] and capsys.readouterr().err.count("error:") == (rank == "0")
 
 
 # ---- processes ----------------------------------------------------------------------------------------------------------

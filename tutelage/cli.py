@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from typer.core import TyperGroup
 from tutelage import __version__
 from tutelage.commands import COMMANDS, Command, settings_class, unknown
 from tutelage.errors import Ended, complain, sentence_of
-from tutelage.ranks.place import Place, is_a_rank
+from tutelage.ranks.place import LAST_WORDS, Place, is_a_rank
 from tutelage.settings.base import load
 from tutelage.settings.describe import Row, parts
 
@@ -31,7 +32,8 @@ def run_command(command: Command, args: Sequence[str]) -> int:
     """Load the settings and run the command. Returns the exit code: 0, 1 after a user's mistake, 130 after Ctrl-C.
 
     ValueError and OSError are mistakes or mishaps that a user can mend: one sentence, no traceback (with
-    TUTELAGE_TRACEBACK=1 they show it). Any other exception is a fault of the program and keeps its traceback.
+    TUTELAGE_TRACEBACK=1 they show it); of several ranks, rank 0 says it.  Any other exception is a fault of the program and
+    keeps its traceback.
     """
     try:
         settings = load(settings_class(command), args)
@@ -46,6 +48,8 @@ def run_command(command: Command, args: Sequence[str]) -> int:
             raise
         if Place.here().leads:
             complain("error", sentence_of(error))
+        else:
+            time.sleep(LAST_WORDS)
         return 1
     return 0
 

@@ -9,6 +9,7 @@ launch("sft", SFTSettings(data="demonstrations.jsonl", model="runs/pretrain", ou
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from rich.console import Console
 from tutelage.commands import find, function
 from tutelage.cost import PeakMemory
 from tutelage.errors import complain
-from tutelage.ranks.place import Place, is_a_rank
+from tutelage.ranks.place import LAST_WORDS, Place, is_a_rank
 from tutelage.settings.base import Settings
 from tutelage.settings.groups import DeviceSettings, LaunchSettings, PlanSettings, RunSettings
 
@@ -82,6 +83,8 @@ def _on_a_rank(place: Place, name: str, settings: RunSettings, console: Console)
             complain("error", sentence)
             if run is not None:
                 run.fail(ValueError(sentence))
+        else:
+            time.sleep(LAST_WORDS)
         os._exit(1)
 
     console = console if place.leads else Console(quiet=True)

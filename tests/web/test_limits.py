@@ -49,8 +49,16 @@ def test_what_goes_on_once_goes_on_once_on_all_servers(world: World, monkeypatch
     allowances.begin(other, "1/8", 60, "wait")
     allowances.end(world.database, "1/7")
     allowances.begin(other, "1/7", 60, "wait")
-    at[0] += timedelta(seconds=61)  # whoever held it is dead
+    at[0] += timedelta(seconds=59)
+    allowances.go_on(other, "1/7", 60)  # still at it
+    at[0] += timedelta(seconds=2)
+    with pytest.raises(Refused, match="wait"):
+        allowances.begin(world.database, "1/7", 60, "wait")
+    at[0] += timedelta(seconds=60)  # whoever held it is dead
     allowances.begin(world.database, "1/7", 60, "wait")
+    allowances.end(world.database, "1/7")
+    allowances.go_on(other, "1/7", 60)  # too late: it is over
+    allowances.begin(other, "1/7", 60, "wait")
     other.close()
 
 

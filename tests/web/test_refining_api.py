@@ -170,7 +170,7 @@ def test_a_problem_is_kept_as_it_was_tried(client: TestClient) -> None:
 
 
 def post(port: int, token: str, path: str, body: Any, key: str) -> dict[str, Any] | None:
-    """What the server answers; None where it is gone, or the model came to no end."""
+    """What the server answers; None where it is gone, waits for one that died, or the model came to no end."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Idempotency-Key": key}
     asked = Request(f"http://127.0.0.1:{port}/api/v1{path}", json.dumps(body).encode(), headers)
     try:
@@ -178,8 +178,8 @@ def post(port: int, token: str, path: str, body: Any, key: str) -> dict[str, Any
             found: dict[str, Any] = json.loads(answer.read())
             return found
     except HTTPError as error:
-        assert error.code in (429, 502), error.read()
-        time.sleep(3 if error.code == 429 else 0)
+        assert error.code in (409, 429, 502), error.read()
+        time.sleep(0 if error.code == 502 else 3)
         return None
     except (URLError, OSError):
         return None

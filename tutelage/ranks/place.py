@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+LAST_WORDS = 10.0
+"""Seconds that rank 0, which speaks for all, has to say what went wrong: a rank that ended before could be the reason to end
+all of them at once."""
+
 
 @dataclass(frozen=True)
 class Place:

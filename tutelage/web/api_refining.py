@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ import anyio
 from fastapi import Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
+from sqlalchemy.exc import DBAPIError
 
 from tutelage.feedback.asking.payloads import LiveResponse, Model, SubmittedAnswer, Text
 from tutelage.feedback.errors import Refused
@@ -33,7 +35,8 @@ router = strict_router("refining")
 
 SAMPLES = 4  # answers of each model to a problem that is tried
 AT_WORK = "A model is at work on this solution already: wait until it is done."
-LONGEST_WORK = 900.0  # seconds: so long a server that died at it is waited for
+HELD = 15.0  # seconds for which one server has a solution to itself: so long it is waited for when it dies
+HELD_AGAIN = 3.0  # seconds after which a server that is still at work says so
 
 
 class Refining(Model):
@@ -273,9 +276,19 @@ def _served(site: Site, model: str) -> str:
 async def _one_at_a_time(site: Site, who: Member, what: int) -> AsyncIterator[None]:
     """Refused: conflict, while the same is under way already, here or on another server."""
     busy = f"{who.project_id}/{what}"
-    await run_in_threadpool(allowances.begin, site.database, busy, LONGEST_WORK, AT_WORK)
+    await run_in_threadpool(allowances.begin, site.database, busy, HELD, AT_WORK)
+    holding = asyncio.create_task(_hold(site, busy))
     try:
         yield
     finally:
+        holding.cancel()
         with anyio.CancelScope(shield=True):  # also for whoever has closed the page meanwhile
+            await asyncio.wait([holding])
             await run_in_threadpool(allowances.end, site.database, busy)
+
+
+async def _hold(site: Site, busy: str) -> None:
+    while True:
+        await asyncio.sleep(HELD_AGAIN)
+        with suppress(DBAPIError):  # a store that is busy or away now: the next time is soon enough
+            await run_in_threadpool(allowances.go_on, site.database, busy, HELD)

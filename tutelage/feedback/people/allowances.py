@@ -35,8 +35,8 @@ def take(database: Database, what: str, name: str, burst: int, seconds: float) -
         return 0.0
 
 
-def begin(database: Database, what: str, at_most: float, refusal: str) -> None:
-    """Nobody else does `what` from here on, in whatever process, until `end`; who dies meanwhile is waited for `at_most` seconds.
+def begin(database: Database, what: str, seconds: float, refusal: str) -> None:
+    """Nobody else does `what` for so many seconds, in whatever process: who is at it longer says so by `go_on`.
 
     Refused: conflict, with the sentence.
     """
@@ -44,8 +44,17 @@ def begin(database: Database, what: str, at_most: float, refusal: str) -> None:
     with database.write() as connection:
         if _locked(connection, key) > at:
             raise Refused("conflict", refusal)
-        until = at + timedelta(seconds=at_most)
+        until = at + timedelta(seconds=seconds)
         connection.execute(update(Allowance).where(Allowance.key == key).values(free_at=until))
+
+
+def go_on(database: Database, what: str, seconds: float) -> None:
+    """Whoever has begun `what` is still at it, and has so many seconds from now."""
+    with database.write() as connection:
+        until = now() + timedelta(seconds=seconds)
+        connection.execute(
+            update(Allowance).where(Allowance.key == fingerprint("only once", what)).values(free_at=until)
+        )
 
 
 def end(database: Database, what: str) -> None:
