@@ -25,6 +25,7 @@ from tutelage.ops.logprobs import Outputs
 from tutelage.ops.masked import segment_sum
 from tutelage.parallel import World
 from tutelage.records import Prompt, Response, Score
+from tutelage.rollout.ahead import Ahead
 from tutelage.rollout.cost import Multiplier
 from tutelage.rollout.drawn import Drawn, filled_up, further_rows
 from tutelage.rollout.generator import Generator, Sampling
@@ -152,6 +153,17 @@ class Experience:
         ratio = (known["old_logprobs"] - known["sampled_logprobs"]).exp()
         return ratio.clamp(max=cap) if cap else torch.ones_like(ratio)
 
+    def age(self, step: int, cap: float) -> dict[str, float]:
+        """How many steps ago the responses were begun, as metrics, and the share of tokens that are too much likelier by now to
+        count in full."""
+        known, mask = self.batch.per_token, self.batch.loss_mask
+        ratio = (known["old_logprobs"] - known["sampled_logprobs"])[mask].exp()
+        capped = (ratio > cap).float().mean().item() if cap else 0.0
+        return {
+            "sampling/staleness": float(step - self.responses[0].version),
+            "sampling/importance_capped": capped,
+        }
+
     def metrics(self, kl_coef: float) -> dict[str, float]:
         """Means over responses: scores, KL, lengths, ends; and how far the sampler is from the trainer."""
         score, charge = self.scores.mean().item(), self._kl_charge(kl_coef)
@@ -221,7 +233,7 @@ class Rollouts:
     """Makes experience.  `ref` is the frozen reference; None: the policy is an adapter, its own reference when switched off.
 
     console: where it says what it had to measure before the first scores.  weights: what stands in front of prompts, if something
-    does.
+    does.  ahead: where the responses of steps come from that are drawn before their time.
     """
 
     def __init__(
@@ -236,10 +248,11 @@ class Rollouts:
         console: Console,
         cost: Judge | None = None,
         weights: WeightsInPrompts | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self._cost, self._price = cost, Multiplier(settings.cost_limit, settings.cost_rate)
         self._policy, self._ref, self._generator, self._prompts = policy, ref, generator, prompts
-        self._weights = weights
+        self._weights, self._ahead = weights, ahead
         missing = settings.missing_eos_score
         self._judge = judge if missing is None else Ends(judge, missing)
         self._settings, self._world, self._console = settings, world, console
@@ -252,6 +265,8 @@ class Rollouts:
             kept["reference"] = self._ref
         if self._cost is not None:
             kept["cost_price"] = self._price
+        if self._ahead is not None:
+            kept["ahead"] = self._ahead
         judges = {"judge": self._judge, "cost": self._cost}
         return kept | {
             name: judge.state for name, judge in judges.items() if judge and judge.state is not None
@@ -274,14 +289,19 @@ class Rollouts:
         def draw(rows: Sequence[int]) -> Drawn:
             return self._drawn([self._prompts[row] for row in rows], rows, step, settings.samples)
 
-        # A prompt that stands there twice stands beside itself, as updates lay it out: equal sums have equal bits.
-        rows = sorted(self._visits(step))
-        first = drawn = draw(rows)
+        rows = self._visits(step)
         drawing: Mapping[str, float] = {}
+        if self._ahead is None:
+            first = drawn = draw(rows)
+        else:
+            responses = self._ahead.take(step, self._policy, self._asked)
+            first = drawn = self._scored(rows, responses)
         if further_draws:
             further = further_rows(known, rows, further_draws * len(rows), settings.seed, step)
             drawn, drawing = filled_up(first, further, further_draws, draw)
         found = self._experience(drawn, reading or self._plainly, live, drawing)
+        if self._ahead is not None:
+            found = replace(found, drawing={**drawing, **found.age(step, settings.importance_cap)})
         self._judge.learn(drawn.responses, drawn.judged)
         if self._cost is not None:
             self._cost.learn(drawn.responses, drawn.costs)
@@ -289,11 +309,12 @@ class Rollouts:
         return found
 
     def _visits(self, step: int) -> list[int]:
-        """The prompts of a step: as they stand, or their tasks in other shares."""
+        """The prompts of a step, all or their tasks in other shares; one that stands there twice stands beside itself, as updates
+        lay it out: equal sums have equal bits."""
         size, seed = self._settings.batch_size, self._settings.seed
         if self._settings.task_alpha == 1.0:
-            return rows_for_step(len(self._prompts), size, step, seed)
-        return self._order.rows_for_step(size, step)
+            return sorted(rows_for_step(len(self._prompts), size, step, seed))
+        return sorted(self._order.rows_for_step(size, step))
 
     @cached_property
     def _order(self) -> TaskOrder:
@@ -323,9 +344,22 @@ class Rollouts:
 
     def _drawn(self, prompts: Sequence[Prompt], rows: Sequence[int], step: int, samples: int) -> Drawn:
         """Responses to prompts, and what is said of them."""
-        if self._weights is not None:
-            prompts = self._weights.before(prompts, rows, step)
-        responses = self._generate(prompts, step, samples)
+        asked = self._shown(prompts, rows, step)
+        self._generator.sync(self._policy, step)
+        return self._scored(rows, self._generator.generate(asked, self._sampling(step, samples)))
+
+    def _asked(self, step: int) -> tuple[list[Prompt], Sampling]:
+        """What is drawn at a step."""
+        rows = self._visits(step)
+        shown = self._shown([self._prompts[row] for row in rows], rows, step)
+        return shown, self._sampling(step, self._settings.samples)
+
+    def _shown(self, prompts: Sequence[Prompt], rows: Sequence[int], step: int) -> list[Prompt]:
+        """With what stands in front of them, if something does."""
+        return list(prompts if self._weights is None else self._weights.before(prompts, rows, step))
+
+    def _scored(self, rows: Sequence[int], responses: list[Response]) -> Drawn:
+        """Responses to the prompts of these rows, and what is said of them."""
         judged = scores_of(self._judge, responses)
         costs = [] if self._cost is None else scores_of(self._cost, [each.judged for each in responses])
         price = float(self._price.coef)
@@ -387,22 +421,18 @@ class Rollouts:
         """Before the first update the policy is the reference: its responses tell what the judge's scores are like."""
 
         def sample() -> list[Response]:
-            return self._generate(
-                first_of_each(self._prompts, [prompt.task for prompt in self._prompts]), -2, 1
-            )
+            first = first_of_each(self._prompts, [prompt.task for prompt in self._prompts])
+            self._generator.sync(self._policy, -2)
+            return self._generator.generate(list(first), self._sampling(-2, 1))
 
         for judge in (self._judge, self._cost):
             said = judge.calibrate(sample) if judge is not None else None
             if said:
                 self._console.print(said)
 
-    def _generate(self, prompts: Sequence[Prompt], step: int, samples: int) -> list[Response]:
+    def _sampling(self, step: int, samples: int) -> Sampling:
         settings = self._settings
-        self._generator.sync(self._policy, step)
-        return self._generator.generate(
-            list(prompts),
-            Sampling(settings.max_new_tokens, settings.temperature, samples, settings.seed, step),
-        )
+        return Sampling(settings.max_new_tokens, settings.temperature, samples, settings.seed, step)
 
     def _live(self, reading: Reading, batch: TokenBatch) -> Mapping[str, Tensor] | None:
         """What is read of the policy, with its graph; None where it takes several micro-batches or ranks: each that

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -132,6 +132,17 @@ class Writer(ABC):
         """Draw, prompt-major; names: what the draws are fixed by; ids: what is there already; limits: what may be added."""
         numbers = sample_numbers(names, sampling.samples)
         drawn = self._drawn(names, ids, limits, numbers, sampling)
+        return self._written(prompts, ids, numbers, drawn, self.version)
+
+    def _written(
+        self,
+        prompts: Sequence[Prompt],
+        ids: Sequence[list[int]],
+        numbers: Sequence[range],
+        drawn: Mapping[Key, Drawn],
+        version: int,
+    ) -> list[Response]:
+        """What was drawn, by the weights of `version`, as responses, prompt-major."""
         keys = [(i, k) for i, own in enumerate(numbers) for k in range(len(own))]
         texts = self.tokenizer.batch_decode(
             [drawn[key].ids for key in keys], skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -145,7 +156,7 @@ class Writer(ABC):
                 logprobs=tuple(drawn[i, k].logprobs),
                 finish="eos" if drawn[i, k].ended else "length",
                 sample_index=numbers[i][k],
-                version=self.version,
+                version=version,
             )
             for (i, k), text in zip(keys, texts, strict=True)
         ]

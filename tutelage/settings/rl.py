@@ -203,6 +203,11 @@ class ReinforceSettings(PresetSettings, CriticSettings):
                 f"nothing to {', '.join(GROUPED)}, but something to advantage={self.advantage}: set dynamic_sampling=0, or "
                 "another advantage"
             )
+        if self.dynamic_sampling and self.max_staleness:
+            raise ValueError(
+                f"dynamic_sampling={self.dynamic_sampling} draws further responses when it has seen the first, and max_staleness="
+                f"{self.max_staleness} draws all of them before: set one of the two to 0"
+            )
         if self.dynamic_sampling and self.task_alpha != 1:
             raise ValueError(
                 f"dynamic_sampling={self.dynamic_sampling} fills up from all prompts as they are, and task_alpha="

@@ -102,6 +102,14 @@ class SyncedSettings(ServedSettings):
         everyday=False,
         changes_result=False,
     )
+    max_staleness: int = setting(
+        0,
+        "Servers get new weights every so many steps, and draw for as many steps ahead while the policy learns; 0 = learning "
+        "waits for the responses of each step.",
+        unit="steps",
+        everyday=False,
+        ge=0,
+    )
 
 
 SERVERS_ONLY = (
@@ -111,5 +119,6 @@ SERVERS_ONLY = (
     "rollouts_timeout",
     "rollouts_patience",
     "weights_folder",
+    "max_staleness",
 )
 """What says nothing where this process draws."""

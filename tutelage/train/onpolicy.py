@@ -21,11 +21,13 @@ from tutelage.models.policy import PolicyModule, ScalarModule
 from tutelage.models.setup import Setup
 from tutelage.parallel import World
 from tutelage.records import Place, Prompt
+from tutelage.rollout.ahead import Ahead
 from tutelage.rollout.experience import Rollouts
 from tutelage.rollout.generator import Generator
 from tutelage.rollout.local import LocalGenerator
 from tutelage.rollout.prompts import answerable
 from tutelage.rollout.remote.build import synced
+from tutelage.rollout.remote.generator import RemoteGenerator
 from tutelage.rollout.weights import WeightsInPrompts
 from tutelage.runs import Run, result_folder
 from tutelage.settings.judges import paths_in, read_parts
@@ -122,8 +124,14 @@ def on_policy(settings: RLSettings, world: World, run: Run) -> OnPolicy:
     judge = judge_of(settings.reward)
     cost = None if settings.cost is None else judge_of(settings.cost)
     generator = _generator(settings, policy, tokenizer, world, run)
-    rollouts = Rollouts(policy, ref, judge, generator, prompts, settings, world, run.console, cost, weights)
     steps = steps_for(settings, len(prompts), run)
+    ahead = None
+    if settings.max_staleness:
+        assert isinstance(generator, RemoteGenerator), "the settings see to that"
+        ahead = Ahead(generator, settings.max_staleness, steps, world)
+    rollouts = Rollouts(
+        policy, ref, judge, generator, prompts, settings, world, run.console, cost, weights, ahead
+    )
     monitor = make_monitor(settings, setup, policy, tokenizer, world, len(held_out))
     evaluate = partial(evaluated, rollouts, held_out, settings.kl_coef, monitor) if held_out else None
     place = prompts.table.place

@@ -10,9 +10,12 @@ from transformers import PreTrainedTokenizerBase
 from tutelage.models.policy import PolicyModule
 from tutelage.models.sharding import whole
 from tutelage.parallel import World
+from tutelage.records import Prompt, Response
 from tutelage.rollout.decode import Drawn, Key
+from tutelage.rollout.draw import sample_numbers
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.remote.canary import Canary
+from tutelage.rollout.remote.later import Later
 from tutelage.rollout.remote.pool import Pool, Update
 from tutelage.rollout.remote.weights import Fingerprint, Way, fingerprint, new_label
 from tutelage.rollout.remote.wire import Ask, Said
@@ -57,6 +60,7 @@ class RemoteGenerator(Writer):
         self._update: Update | None = None
         self._known: list[Fingerprint] | None = None
         self._labels, self._pushed = new_label(), 0
+        self._drawing: Later[dict[Key, Said]] | None = None  # what was begun last
 
     @property
     def context(self) -> int | None:
@@ -86,9 +90,22 @@ class RemoteGenerator(Writer):
         self._log({"sampling/canary": max(gaps)})
         self._known = now
 
+    def begin(self, prompts: list[Prompt], sampling: Sampling) -> Callable[[], list[Response]]:
+        """Begin to draw what `generate` would; what it returns waits for the responses, on rank 0 and as often as it is called.
+
+        Raises ValueError as `generate` does, at once for prompts and from what it returns for servers.
+        """
+        ids = self._encode(prompts, sampling.max_new_tokens)
+        names, version = [prompt.id for prompt in prompts], self.version
+        numbers = sample_numbers(names, sampling.samples)
+        drawn = self._later(names, ids, [sampling.max_new_tokens] * len(prompts), numbers, sampling)
+        return lambda: self._written(prompts, ids, numbers, drawn(), version)
+
     def _push(self, plain: PolicyModule | None) -> list[tuple[int, list[Said]]]:
         """Give the weights to the servers; the number of each that took them, and what it draws for the probes."""
         assert self._way is not None and self._canary is not None and plain is not None, "rank 0 has it all"
+        if self._drawing is not None:  # what is being drawn is drawn with the weights that it was begun with
+            self._drawing.wait()
         self._pushed += 1
         info = self._way.ready(plain, self._label)
         self._update = Update(self._label, info, self._canary.asks, self._canary.compare)
@@ -107,6 +124,18 @@ class RemoteGenerator(Writer):
         numbers: Sequence[range],
         sampling: Sampling,
     ) -> dict[Key, Drawn]:
+        found = self._later(names, ids, limits, numbers, sampling)
+        return self._world.told(found)
+
+    def _later(
+        self,
+        names: Sequence[str],
+        ids: Sequence[list[int]],
+        limits: Sequence[int],
+        numbers: Sequence[range],
+        sampling: Sampling,
+    ) -> Callable[[], dict[Key, Drawn]]:
+        """Begin to draw, on rank 0, behind what has been begun before; what it returns waits for that, there."""
         asks = [
             ask((i, k), names[i], number, ids[i], limits[i], sampling)
             for i, own in enumerate(numbers)
@@ -117,8 +146,12 @@ class RemoteGenerator(Writer):
             if self.progress is not None:
                 self.progress(len(said.ids), 1)
 
-        found = self._world.told(lambda: self._pool.draw(asks, self._update, done))
-        return {one.key: self._as_drawn(found[one.key]) for one in asks}
+        if self._world.leads:
+            update = self._update
+            drawing = Later(lambda: self._pool.draw(asks, update, done), self._drawing)
+            self._drawing = drawing
+            return lambda: {key: self._as_drawn(said) for key, said in drawing.result().items()}
+        return dict
 
     def _as_drawn(self, said: Said) -> Drawn:
         """What was drawn, as the local generator would put it.  Raises ValueError where its text is not that of its tokens."""
