@@ -1,8 +1,8 @@
 """THE place for what is particular to vLLM: its routes for tokens in and tokens out, and for new weights.
 
 Written for vLLM 0.32 (its routes as they stand in that version; they changed in 0.16, 0.22, 0.25, 0.29 and 0.32).  The routes for
-weights are there when the server is started with VLLM_SERVER_DEV_MODE=1, those of the disk when its environment has the package
-in tools/vllm_disk and it is started with --weight-transfer-config '{"backend": "tutelage_disk"}'.
+weights are there when the server is started with VLLM_SERVER_DEV_MODE=1, the one for tokens with --enable-scale-out, and the disk
+when its environment has the package in tools/vllm_disk and --weight-transfer-config '{"backend": "tutelage_disk"}' is said.
 
     POST /inference/v1/generate    {"token_ids": [...], "sampling_params": {...}}
          -> {"choices": [{"token_ids", "logprobs": {"content": [{"token_id", "logprob"}]}, "finish_reason",
@@ -24,7 +24,7 @@ from tutelage.rollout.remote.plain import WHOLE, first_choice, stopped
 from tutelage.rollout.remote.wire import Ask, Refused, Said, Server, field, why
 
 WRITTEN_FOR = "0.32"
-"""The version of vLLM from whose source this was written; no server of it has been asked yet (docs/remote.md)."""
+"""The version of vLLM that this was written for and tried with (docs/remote.md says how)."""
 
 DISK = "tutelage_disk"
 """The name under which tools/vllm_disk registers its way to read weights."""
@@ -68,7 +68,8 @@ class Vllm:
                 raise
             raise ValueError(
                 f"{server.name} takes no weights, so that a policy that learns cannot be sampled from it: start vLLM "
-                f"{WRITTEN_FOR} with VLLM_SERVER_DEV_MODE=1 and a --weight-transfer-config, as docs/remote.md says."
+                f"{WRITTEN_FOR} with VLLM_SERVER_DEV_MODE=1, --enable-scale-out and a --weight-transfer-config, as docs/remote.md "
+                "says."
             ) from None
 
     async def begin(self, client: httpx2.AsyncClient, server: Server) -> None:
