@@ -8,7 +8,8 @@ Two forms, chosen by what the caller hands down:
 - **masked** (cached decoding, anything else): an ordinary `[B, H, Q, K]` attention under a boolean or additive mask.
 
 On CPU both are plain batched matrix products with a softmax in between, which is faster there than
-`scaled_dot_product_attention`; on a GPU the flat form calls SDPA with `is_causal` bucket by bucket.
+`scaled_dot_product_attention`; on a GPU the flat form calls torch's kernels for sequences of any lengths in half precision,
+which need no buckets, and SDPA with `is_causal` bucket by bucket otherwise.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def flat_attention(
     if device_type(query.device) == "cpu" or softcap is not None:
         scores = Scores(layout, scaling, window, softcap)
         return _FlatAttention.apply(query[0], key[0], value[0], scores)[None]
-    return _sdpa_by_bucket(query[0], key[0], value[0], layout, scaling, window)[None]
+    by = _varlen if _has_varlen(query) else _sdpa_by_bucket
+    return by(query[0], key[0], value[0], layout, scaling, window)[None]
 
 
 class _FlatAttention(torch.autograd.Function):
@@ -303,6 +305,46 @@ def _sdpa_by_bucket(
         )
         outputs.append(out.transpose(1, 2).reshape(b.rows * b.width, query.shape[0], -1))
     return torch.cat(outputs).index_select(0, layout.inverse)
+
+
+def _has_varlen(query: Tensor) -> bool:
+    """Whether torch's kernels for sequences of any lengths can take it: half precision on a GPU that is not too old."""
+    size, narrow = query.shape[-1], query.dtype in (torch.bfloat16, torch.float16)
+    if not narrow or size % 8 or size > 256 or device_type(query.device) != "cuda":
+        return False
+    return not query.is_cuda or torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float, window: int | None
+) -> Tensor:
+    """The same without buckets: a sequence's own tokens are its last queries, and see its keys from the first.
+
+    [H, N, d], [Hkv, N, d] x 2 -> [N, H, d].
+    """
+    from torch.nn.attention.varlen import varlen_attn  # two seconds, which nobody needs without a GPU
+
+    query, key, value = (t.transpose(0, 1) for t in (query, key, value))
+    if layout.place is not None:  # shared tokens lie in the row once, and are keys of several sequences
+        key, value = key[layout.place], value[layout.place]
+    own, every = layout.starts
+    out = varlen_attn(
+        query,
+        key,
+        value,
+        own,
+        every,
+        max(length - shared for length, shared in zip(layout.lengths, layout.shared, strict=True)),
+        max(layout.lengths),
+        scale=scaling,
+        window_size=(
+            -1 if window is None else window - 1,
+            0,
+        ),  # keys to the left of a query, and to its right
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    assert isinstance(out, Tensor), "nothing else was asked for"
+    return out
 
 
 def masked_attention(

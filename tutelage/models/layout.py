@@ -105,6 +105,15 @@ class Layout:
         return (torch.tensor(self.lengths).cumsum(0) - 1).to(self.device)
 
     @cached_property
+    @torch.inference_mode(False)
+    def starts(self) -> tuple[Tensor, Tensor]:
+        """int32 [B + 1] each: where the tokens of every sequence begin, and the last ends, in the row (shared copies left out)
+        and among the tokens of all sequences."""
+        own = [length - shared for length, shared in zip(self.lengths, self.shared, strict=True)]
+        row, everything = (torch.tensor([0, *lengths]).cumsum(0).int() for lengths in (own, self.lengths))
+        return row.to(self.device), everything.to(self.device)
+
+    @cached_property
     def equal(self) -> bool:
         """All sequences have one length and share nothing: buckets are plain reshapes."""
         return len(set(self.lengths)) == 1 and not any(self.shared)

@@ -68,8 +68,8 @@ class Vllm:
                 raise
             raise ValueError(
                 f"{server.name} takes no weights, so that a policy that learns cannot be sampled from it: start vLLM "
-                f"{WRITTEN_FOR} with VLLM_SERVER_DEV_MODE=1, --enable-scale-out and a --weight-transfer-config, as docs/remote.md "
-                "says."
+                f"{WRITTEN_FOR} with VLLM_SERVER_DEV_MODE=1, --enable-scale-out and a --weight-transfer-config, as docs/remote.md"
+                " says."
             ) from None
 
     async def begin(self, client: httpx2.AsyncClient, server: Server) -> None:
