@@ -13,6 +13,9 @@ from tutelage.models.layout import Layout
 BLOCK = 32
 """Columns are added so many at a time: a product over a part of a tensor's columns would copy them at every step."""
 
+BLOCK_GPU = 256
+"""On a GPU every block means that the step is recorded anew (`graphs`)."""
+
 
 class StaticKV(Cache):
     """Keys and values of a batch of sequences that grow together, one token per row and step.
@@ -61,7 +64,8 @@ class StaticKV(Cache):
     @property
     def _needed(self) -> int:
         longest = max(self._flat.layout.lengths) if self._flat else 0
-        return min(self.columns, (max(self.longest, longest) // BLOCK + 1) * BLOCK)
+        block = BLOCK if self.lengths.device.type == "cpu" else BLOCK_GPU
+        return min(self.columns, (max(self.longest, longest) // block + 1) * block)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
@@ -91,6 +95,17 @@ class StaticKV(Cache):
             self.stored[layer_idx] = keys, values
         return keys, values
 
+    def make_room(self) -> None:
+        """A column for the next token of every row, in all layers."""
+        for layer in self.stored:
+            self.room(layer)
+
+    @property
+    def storage(self) -> tuple[object, ...]:
+        """Where everything lies that a step reads and writes: other storage, another tuple."""
+        tensors = [self.lengths, *(tensor for pair in self.stored.values() for tensor in pair)]
+        return tuple((tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors)
+
     def advance(self) -> None:
         """After a forward: the tokens that it brought count from now on."""
         if self._flat is not None:
@@ -98,7 +113,7 @@ class StaticKV(Cache):
             self.longest = max(self.longest, *self._flat.layout.lengths)
             self._flat = None
         else:
-            self.lengths = self.lengths + 1
+            self.lengths += 1  # where it lies: recorded steps read it there
             self.longest += 1
 
     def leave(self, rows: Tensor) -> None:

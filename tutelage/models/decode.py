@@ -14,8 +14,15 @@ from tutelage.models.cache import StaticKV
 from tutelage.models.cpu import llama
 from tutelage.models.cpu.rows import LlamaRows
 from tutelage.models.forward import flat_inputs
+from tutelage.models.graphs import Played, recorder
 from tutelage.models.layout import Layout
 from tutelage.models.policy import PolicyModule
+
+IDLE_SHARE = 0.125
+"""Where steps are called: finished rows take part in each of them."""
+
+PLAYED_SHARE = 0.5
+"""Where they are played back, and would have to be recorded anew."""
 
 
 class Decoding:
@@ -53,6 +60,11 @@ class Decoding:
         if any(count != 1 for count in counts):
             times = torch.tensor(counts, device=self.logits.device)
             self.select(torch.arange(len(counts), device=times.device).repeat_interleave(times))
+
+    @property
+    def patience(self) -> float:
+        """Finished rows are dropped when they are at least this share: a smaller cache has a price of its own."""
+        return PLAYED_SHARE if isinstance(self._rows, _FlatRows) and self._rows.plays else IDLE_SHARE
 
     @property
     def admits(self) -> bool:
@@ -111,10 +123,12 @@ def _kind(model: PolicyModule) -> Callable[[Any], _OwnRows | _PaddedRows]:
 
 
 class _FlatRows:
-    """Prompts run flat, without padding, into a `StaticKV`."""
+    """Prompts run flat, without padding, into a `StaticKV`; on a GPU steps are played back (`graphs`)."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        record = recorder(model.device)
+        self._played = None if record is None else Played(self._next, record)
 
     def prefill(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Tensor:
         self.cache = StaticKV(max(map(len, prompts)) + new_tokens)
@@ -134,6 +148,20 @@ class _FlatRows:
         return logits
 
     def step(self, tokens: Tensor) -> Tensor:
+        if self._played is None:
+            logits = self._next(tokens)
+        else:
+            self.cache.make_room()
+            logits = self._played(tokens, self.cache.storage)
+        self.cache.advance()
+        return logits
+
+    @property
+    def plays(self) -> bool:
+        """Whether other rows mean that a step is recorded anew."""
+        return self._played is not None
+
+    def _next(self, tokens: Tensor) -> Tensor:
         out = self.model(
             input_ids=tokens[:, None],
             position_ids=self.cache.positions()[:, None],
@@ -142,7 +170,6 @@ class _FlatRows:
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.cache.advance()
         logits: Tensor = out.logits[:, 0]
         return logits
 

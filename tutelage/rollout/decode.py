@@ -14,8 +14,8 @@ from tutelage.models.decode import Decoding
 from tutelage.models.policy import PolicyModule
 from tutelage.rollout.draw import draw_tokens
 
-IDLE_SHARE = 0.125
-"""Finished rows are replaced, or dropped, when they are at least this share of the rows: both have a price of their own."""
+REPLACED_SHARE = 0.125
+"""Finished rows are replaced when they are at least this share of the rows: prompts cost less together."""
 
 Advanced = Callable[[int, int], None]
 """Told after every step: tokens drawn in it for rows that were not finished, rows that it finished."""
@@ -79,7 +79,7 @@ def decode(
     page = _Page(sum(job.count for job in jobs), limit, eos_ids, decoding.logits)
     page.begin(page.idle, jobs, uniforms)
     # A finished row of a padded cache grows like the others: it must not outgrow the context that it had room in.
-    patience = IDLE_SHARE if decoding.admits or len({job.limit for job in jobs}) == 1 else 0.0
+    patience = decoding.patience if decoding.admits or len({job.limit for job in jobs}) == 1 else 0.0
     while True:
         tokens, logprobs = draw_tokens(decoding.logits, page.draws(), temperature)
         going, ended = page.going, page.write(tokens, logprobs)
@@ -95,7 +95,7 @@ def decode(
             tokens = tokens[keep]
         if page.going:
             decoding.step(tokens)
-        if replaces and (page.going == 0 or len(page.idle) >= IDLE_SHARE * decoding.rows):
+        if replaces and (page.going == 0 or len(page.idle) >= REPLACED_SHARE * decoding.rows):
             jobs = _taken(waiting, len(page.idle))
             if jobs:
                 here = page.idle[: sum(job.count for job in jobs)]
