@@ -36,6 +36,7 @@ from tutelage.rollout.drawing import choosing_judge
 from tutelage.rollout.few_shot import FewShot, Shots
 from tutelage.rollout.generator import Sampling
 from tutelage.rollout.local import LocalGenerator
+from tutelage.rollout.remote.build import fixed
 from tutelage.rollout.select import BestOf
 from tutelage.rollout.writer import Writer
 from tutelage.runs import Bar, Run
@@ -100,7 +101,7 @@ class Answering:
 
         shots: examples that it is shown.
         """
-        loaded = self._load(path, shots)
+        loaded = self._load(path, entrants[0].model, shots)
         chooser = self._judge  # which is asked nothing where every response that is drawn is one
         if any(entrant.n > 1 for entrant in entrants):
             chooser = choosing_judge(self._settings, loaded.generator, self._prompts, self._world, self._run)
@@ -116,15 +117,20 @@ class Answering:
                 rows += self._of_the_model(entrant.name, answers, loaded)
             yield entrant, answers, rows
 
-    def _load(self, path: str, shots: Shots | None) -> Loaded:
+    def _load(self, path: str, name: str, shots: Shots | None) -> Loaded:
         way = way_of(path)
         model = policy_of(way, self._world, self._seed)
         tokenizer = load_tokenizer(way.path)
         spent = Spent(model)
         self.spent.append(spent)
-        memory = self._settings.memory_mib
-        options: dict[str, Any] = {"dtype": self._world.dtype, "memory_mib": memory, "progress": spent}
-        plain = LocalGenerator(model, tokenizer, **options)
+        servers = self._settings.servers_of(name)
+        plain: Writer
+        if servers:
+            plain = fixed(self._settings, servers, way.path, tokenizer, self._world, spent)
+        else:
+            memory = self._settings.memory_mib
+            options: dict[str, Any] = {"dtype": self._world.dtype, "memory_mib": memory, "progress": spent}
+            plain = LocalGenerator(model, tokenizer, **options)
         generator = FewShot(shots, plain) if shots else plain
         return Loaded(path, model, tokenizer, generator, spent, shots)
 

@@ -51,6 +51,19 @@ def reference_of(settings: EvalSettings, models: Mapping[str, str], baseline: st
     return way.path
 
 
+def check_served(settings: EvalSettings, models: Mapping[str, str]) -> None:
+    """Raises ValueError where servers are given for a model that is not among these, or that none can hold."""
+    for name in settings.rollouts:
+        if name not in models:
+            raise ValueError(
+                f"rollouts: {name} is not among the models ({', '.join(models)}): name one of them."
+            )
+        if way_of(models[name]).untrained:
+            raise ValueError(
+                f"rollouts: {name} is {models[name]}, whose weights are drawn here: leave its server out."
+            )
+
+
 def baseline_of(settings: EvalSettings, models: Sequence[str]) -> str:
     """The model that the others are compared with."""
     baseline = settings.baseline or models[0]

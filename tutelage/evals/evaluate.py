@@ -17,7 +17,7 @@ from tutelage.evals import diversity, text, win_rate
 from tutelage.evals.acts import ACTS, telling
 from tutelage.evals.answering import Answering, Answers
 from tutelage.evals.asked import held_out_prompts
-from tutelage.evals.entrants import baseline_of, entrants, named, reference_of
+from tutelage.evals.entrants import baseline_of, check_served, entrants, named, reference_of
 from tutelage.evals.findings import PER_TOKEN, display, other_tokenizers
 from tutelage.evals.language import by_tokenizer
 from tutelage.evals.overlap.answers import Comparing
@@ -71,6 +71,7 @@ SHOWN = (
 def main(settings: Settings, world: World, run: Run) -> Path:
     """Evaluate the models; writes results.json and samples.jsonl. Raises ValueError for unusable inputs."""
     models = named(settings.models)
+    check_served(settings, models)
     baseline = baseline_of(settings, list(models))
     groups = entrants(settings, list(models))
     reference = reference_of(settings, models, baseline)

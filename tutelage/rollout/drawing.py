@@ -41,7 +41,7 @@ def load_generator(settings: AnsweringSettings, world: World, run: Run) -> Write
     recorded as inputs of the run."""
     if isinstance(settings, ServedSettings) and settings.servers:
         model = _inputs(settings, run)
-        generator: Writer = fixed(settings, model, load_tokenizer(model), world)
+        generator: Writer = fixed(settings, settings.servers, model, load_tokenizer(model), world)
     else:
         generator = load_local(settings, world, run)
     if isinstance(settings, SampleSettings) and settings.way.shots:

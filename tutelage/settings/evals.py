@@ -25,6 +25,7 @@ from tutelage.settings.groups import (
     run_folder,
 )
 from tutelage.settings.judges import by_rank, same_reward
+from tutelage.settings.served import AskingSettings, check_address
 from tutelage.settings.ways import check_demonstrations
 
 FEWEST = 4  # responses to one prompt that say something of how they differ
@@ -44,7 +45,13 @@ class PassSettings(Settings):
 
 
 class EvalSettings(
-    RunSettings, RowSettings, DeviceSettings, GeneratingSettings, OverlapSettings, PassSettings
+    RunSettings,
+    RowSettings,
+    DeviceSettings,
+    GeneratingSettings,
+    OverlapSettings,
+    PassSettings,
+    AskingSettings,
 ):
     """Measure checkpoints on held-out prompts: gold score, win rate, KL, length, diversity."""
 
@@ -58,6 +65,11 @@ class EvalSettings(
         "", "Prompts with responses, of which few-shot-N: models are shown N examples, drawn by seed."
     )
     few_shot_form: FewShotForm = few_shot_form()
+    rollouts: dict[str, str | list[str]] = setting(
+        {},
+        "Models whose responses servers draw, by their names: {ppo: http://localhost:8000}; a list of URLs for several.",
+        everyday=False,
+    )
     baseline: str = setting("", "Name of the model that the others are compared with; empty = the first.")
     reference: str = setting(
         "", "Name or path of the model that the KL is measured to; empty = the baseline."
@@ -130,6 +142,27 @@ class EvalSettings(
         return samples
 
     @property
+    def asks(self) -> bool:
+        return bool(self.rollouts)
+
+    def servers_of(self, name: str) -> list[str]:
+        """The URLs of the servers that draw for the model of this name; [] where this process does."""
+        given = self.rollouts.get(name, [])
+        return [given] if isinstance(given, str) else given
+
+    @field_validator("rollouts")
+    @classmethod
+    def _addresses(cls, given: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        for name, urls in given.items():
+            if not urls:
+                raise ValueError(
+                    f"{name} has no server: give a URL such as http://localhost:8000, or leave it out"
+                )
+            for url in [urls] if isinstance(urls, str) else urls:
+                check_address(url)
+        return given
+
+    @property
     def sizes(self) -> list[int]:
         """Of how many responses the best is measured as well."""
         given = self.best_of if isinstance(self.best_of, list) else [self.best_of]
@@ -141,7 +174,9 @@ class EvalSettings(
         return self.reward
 
     def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
-        """What changes no score of a judge, such as a timeout, may change."""
+        """What changes no score of a judge, such as a timeout, may change; a model may be served somewhere else."""
+        if name == "rollouts" and self.rollouts and (before.get(name) or {}).keys() == self.rollouts.keys():
+            return None
         if name in ("judge", "reward") and before[name] and same_reward(before[name], getattr(self, name)):
             return None
         return super().refuses(name, before, made)

@@ -13,14 +13,16 @@ from tutelage.settings.base import Made, Settings, setting
 LOCAL = "local"
 
 
-class ServedSettings(Settings):
-    """Who draws responses: this process, or servers that are spoken to over HTTP."""
+def check_address(url: str, instead: str = "write ") -> None:
+    """Raises ValueError for what is no URL."""
+    address = urlsplit(url)
+    if address.scheme not in ("http", "https") or not address.netloc:
+        raise ValueError(f"{url} is no address of a server: {instead}a URL such as http://localhost:8000")
 
-    rollouts: str | list[str] = setting(
-        LOCAL,
-        "Who draws responses: local (this process), or a server's URL, or several: [http://a:8000, http://b:8000].",
-        everyday=False,
-    )
+
+class AskingSettings(Settings):
+    """How servers that draw responses are asked, over HTTP."""
+
     rollouts_model: str = setting(
         "", "The model's name at the servers; empty = the only one that they have.", everyday=False
     )
@@ -56,6 +58,34 @@ class ServedSettings(Settings):
     )
 
     @property
+    def asks(self) -> bool:
+        """Whether any server is."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _for_servers(self) -> Self:
+        known = [name for name in SERVERS_ONLY if name in type(self).model_fields]
+        if not self.asks and (given := self.set_of(*known)):
+            raise ValueError(
+                f"{given} is for servers that draw responses, and none is asked: set rollouts, or leave {given} out"
+            )
+        return self
+
+
+class ServedSettings(AskingSettings):
+    """Who draws responses: this process, or servers that are spoken to over HTTP."""
+
+    rollouts: str | list[str] = setting(
+        LOCAL,
+        "Who draws responses: local (this process), or a server's URL, or several: [http://a:8000, http://b:8000].",
+        everyday=False,
+    )
+
+    @property
+    def asks(self) -> bool:
+        return bool(self.servers)
+
+    @property
     def servers(self) -> list[str]:
         """The URLs of servers; [] where this process draws."""
         if self.rollouts == LOCAL:
@@ -73,24 +103,11 @@ class ServedSettings(Settings):
     @classmethod
     def _addresses(cls, given: str | list[str]) -> str | list[str]:
         for url in [given] if isinstance(given, str) else given:
-            address = urlsplit(url)
-            if url != LOCAL and (address.scheme not in ("http", "https") or not address.netloc):
-                raise ValueError(
-                    f"{url} is no address of a server: write local, or a URL such as http://localhost:8000"
-                )
+            if url != LOCAL:
+                check_address(url, "write local, or ")
         if not given or (isinstance(given, list) and (LOCAL in given or len(set(given)) < len(given))):
             raise ValueError("give local, or the URLs of servers, each once")
         return given
-
-    @model_validator(mode="after")
-    def _for_servers(self) -> Self:
-        known = [name for name in SERVERS_ONLY if name in type(self).model_fields]
-        if not self.servers and (given := self.set_of(*known)):
-            raise ValueError(
-                f"{given} is for servers that draw responses, and rollouts=local asks none: set rollouts to a URL, or leave "
-                f"{given} out"
-            )
-        return self
 
 
 class SyncedSettings(ServedSettings):

@@ -20,6 +20,7 @@ from tutelage.models.tiny import tiny_model, train_tokenizer
 from tutelage.resume import read_metrics
 from tutelage.rollout.remote import greeting
 from tutelage.settings.base import build
+from tutelage.settings.evals import EvalSettings
 from tutelage.settings.rl import PPOSettings
 from tutelage.settings.rollout import SampleSettings, SelectSettings
 
@@ -69,6 +70,57 @@ def test_sample_draws_the_same_from_an_endpoint(checkpoint, endpoint, tmp_path):
     launch("sample", served, QUIET)
     assert lines(tmp_path / "served") == lines(tmp_path / "run")
     assert endpoint.counts["completions"] >= 12
+
+
+@pytest.mark.slow
+def test_eval_measures_the_same_from_an_endpoint(checkpoint, endpoint, tmp_path):
+    """A model that a server holds beside the same one here: every number alike, also of the best of three."""
+    rows = [{"prompt": f"question {i}", "task": "t"} for i in range(6)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {
+        "models": [f"here={checkpoint}", f"there={checkpoint}"],
+        "rollouts": {"there": endpoint.url},
+        "prompts": str(tmp_path / "prompts.jsonl"),
+        "judge": "formula:flesch",
+        "reward": [{"judge": "formula:length", "target": 3}],
+        "best_of": 3,
+        "best_of_models": ["here", "there"],
+        "max_new_tokens": 6,
+        "precision": "fp32",
+        "out": str(tmp_path / "eval"),
+    }
+    launch("eval", build(EvalSettings, given), QUIET)
+    found = json.loads((tmp_path / "eval" / "results.json").read_text())
+    named = {
+        name: {(row["metric"], row["task"]): row["value"] for row in found if row["model"] == name}
+        for name in ("here", "there", "here-best-of-3", "there-best-of-3")
+    }
+    for suffix in ("", "-best-of-3"):
+        here, there = named["here" + suffix], named["there" + suffix]
+        keys = {key for key in here if key[0] != "seconds_per_answer"}
+        assert len(keys) > 8 and keys <= there.keys(), "who is compared with the baseline has more"
+        for key in keys:
+            assert here[key] == pytest.approx(there[key], abs=1e-4), key
+    assert endpoint.counts["completions"] >= 6 * 4
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "sentence"),
+    [
+        (
+            {"ppo": "http://localhost:1"},
+            "rollouts: ppo is not among the models .here, fresh.: name one of them",
+        ),
+        ({"fresh": "http://localhost:1"}, "rollouts: fresh is untrained:.* drawn here: leave its server out"),
+        ({"here": "localhost:1"}, "localhost:1 is no address of a server: write a URL"),
+        ({"here": []}, "here has no server"),
+    ],
+)
+def test_servers_that_eval_cannot_mean(rollouts, sentence, checkpoint, tmp_path):
+    models = [f"here={checkpoint}", f"fresh=untrained:{checkpoint}"]
+    given = {"models": models, "rollouts": rollouts, "prompts": "p.jsonl", "out": str(tmp_path / "x")}
+    with pytest.raises(ValueError, match=sentence):
+        launch("eval", build(EvalSettings, given), QUIET)
 
 
 def test_what_stands_in_front_of_prompts_stands_there_at_an_endpoint_too(checkpoint, endpoint, tmp_path):
@@ -164,7 +216,7 @@ def test_training_with_a_server_is_training_without_one(tmp_path):
         (
             SelectSettings,
             {"rollouts_model": "m"},
-            "rollouts_model is for servers .* rollouts=local asks none",
+            "rollouts_model is for servers .* none is asked: set rollouts",
         ),
         (PPOSettings, {"weights_folder": "w"}, "weights_folder is for servers"),
     ],

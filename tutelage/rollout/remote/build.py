@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,27 +21,35 @@ from tutelage.rollout.remote.pool import Pool
 from tutelage.rollout.remote.vllm import Vllm
 from tutelage.rollout.remote.weights import Disk
 from tutelage.rollout.remote.wire import Dialect
-from tutelage.settings.served import ServedSettings, SyncedSettings
+from tutelage.rollout.writer import Progress
+from tutelage.settings.served import AskingSettings, SyncedSettings
 
 WEIGHTS = "rollout-weights"
 
 
 def fixed(
-    settings: ServedSettings, path: str, tokenizer: PreTrainedTokenizerBase, world: World
+    settings: AskingSettings,
+    servers: Sequence[str],
+    path: str,
+    tokenizer: PreTrainedTokenizerBase,
+    world: World,
+    progress: Progress | None = None,
 ) -> RemoteGenerator:
-    """A model that servers hold and nobody changes: of the one at `path` only the tokenizer and the configuration are read.
+    """A model that servers (their URLs) hold and nobody changes: of the one at `path` only tokenizer and configuration are read.
 
     Raises ValueError for servers that do not serve it.
     """
     host = SimpleNamespace(config=config_of(path), generation_config=_generation_config(path))
     ends = end_ids(host, tokenizer)
-    pool = _pool(settings, Plain(ends))
+    pool = _pool(settings, servers, Plain(ends))
     contexts, compared = world.told(lambda: greet(pool, tokenizer, settings.rollouts_model, weights=False))
     with imagining():
         parameters = sum(one.numel() for one in imagine(path, scalar=False).parameters())
     contexts += [own] if (own := context_at(path)) else []
     context = min(contexts, default=None)
-    return RemoteGenerator(pool, tokenizer, context, parameters, by_text=not compared, world=world)
+    return RemoteGenerator(
+        pool, tokenizer, context, parameters, by_text=not compared, world=world, progress=progress
+    )
 
 
 def synced(
@@ -57,7 +66,7 @@ def synced(
     Raises ValueError for servers that take no weights, or read other tokens.
     """
     ends = end_ids(policy.host, tokenizer)
-    pool = _pool(settings, Vllm(ends))
+    pool = _pool(settings, settings.servers, Vllm(ends))
     contexts = world.told(lambda: greet(pool, tokenizer, settings.rollouts_model, weights=True).contexts)
     contexts += [own] if (own := context_of(policy)) else []
     place = Path(settings.weights_folder) if settings.weights_folder else folder / WEIGHTS
@@ -73,9 +82,9 @@ def synced(
     )
 
 
-def _pool(settings: ServedSettings, dialect: Dialect) -> Pool:
+def _pool(settings: AskingSettings, servers: Sequence[str], dialect: Dialect) -> Pool:
     return Pool(
-        settings.servers,
+        servers,
         dialect,
         timeout=settings.rollouts_timeout,
         patience=settings.rollouts_patience,
