@@ -142,8 +142,8 @@ class EvalSettings(
         return samples
 
     @property
-    def asks(self) -> bool:
-        return bool(self.rollouts)
+    def servers(self) -> list[str]:
+        return [url for name in self.rollouts for url in self.servers_of(name)]
 
     def servers_of(self, name: str) -> list[str]:
         """The URLs of the servers that draw for the model of this name; [] where this process does."""

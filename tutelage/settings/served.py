@@ -58,14 +58,14 @@ class AskingSettings(Settings):
     )
 
     @property
-    def asks(self) -> bool:
-        """Whether any server is."""
+    def servers(self) -> list[str]:
+        """The URLs of servers; [] where this process draws all."""
         raise NotImplementedError
 
     @model_validator(mode="after")
     def _for_servers(self) -> Self:
         known = [name for name in SERVERS_ONLY if name in type(self).model_fields]
-        if not self.asks and (given := self.set_of(*known)):
+        if not self.servers and (given := self.set_of(*known)):
             raise ValueError(
                 f"{given} is for servers that draw responses, and none is asked: set rollouts, or leave {given} out"
             )
@@ -82,12 +82,7 @@ class ServedSettings(AskingSettings):
     )
 
     @property
-    def asks(self) -> bool:
-        return bool(self.servers)
-
-    @property
     def servers(self) -> list[str]:
-        """The URLs of servers; [] where this process draws."""
         if self.rollouts == LOCAL:
             return []
         return [self.rollouts] if isinstance(self.rollouts, str) else self.rollouts
