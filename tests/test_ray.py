@@ -76,24 +76,20 @@ def compare(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ray_makes_the_run_of_one_process_also_when_workers_are_killed(tmp_path: Path, base: Path) -> None:
-    kills = 2
-    steps = "max_steps=12"
+def test_ray_makes_the_run_of_one_process_also_when_a_worker_is_killed(tmp_path: Path, base: Path) -> None:
+    steps = "max_steps=8"
     assert run_command(find("ppo"), words(base, tmp_path / "alone", steps)) == 0
     process = on_ray(base, tmp_path / "ray", steps, "restarts=5")
-    draw, done = random.Random(0), 0
-    while process.poll() is None and done < kills:
-        step = max((line["step"] for line in read_metrics(tmp_path / "ray")), default=0)
-        if step > 4 * done and (found := workers()):
-            time.sleep(draw.random())
-            os.kill(draw.choice(found), signal.SIGKILL)
-            done += 1
-            time.sleep(2)
+    killed = False
+    while process.poll() is None and not killed:
+        if len(read_metrics(tmp_path / "ray")) > 2 and (found := workers()):
+            time.sleep(random.random() / 2)
+            os.kill(random.choice(found), signal.SIGKILL)
+            killed = True
         time.sleep(0.05)
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
-    assert done == kills
-    assert said.count("Resuming") >= kills
+    assert killed and said.count("Resuming") >= 1
     compare(tmp_path / "ray", tmp_path / "alone")
     assert (read_lineage(tmp_path / "ray") or {})["state"] == "done"
 
