@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def on_ranks(size: int, folder: Path, work: Callable[[World], Any], seconds: flo
 
 def _one(rank: int, size: int, folder: Path, work: Callable[[World], Any]) -> None:
     torch.set_num_threads(1)
+    warnings.filterwarnings("error", message="FSDP2-wrapped module")
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size)}
     try:
         torch.distributed.init_process_group(

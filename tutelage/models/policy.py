@@ -210,7 +210,7 @@ class ScalarModule(Hosted):
         with torch.autocast(hidden.device.type, enabled=False):
             bias = None if self.head.bias is None else self.head.bias.float()
             scores = nn.functional.linear(hidden.float(), self.head.weight.float(), bias)
-            return scores.squeeze(-1)
+            return scores.squeeze(-1).clone()  # FSDP2 warns of views, which it would lose sight of
 
 
 class EncoderModule(ScalarModule):
@@ -230,7 +230,7 @@ class EncoderModule(ScalarModule):
         inputs.pop("position_ids", None)  # some count from another number than 0
         ids = inputs["input_ids"].masked_fill(~real, self.config.pad_token_id or 0)
         logits: Tensor = self.host(**{**inputs, "input_ids": ids}).logits
-        return logits.float().squeeze(-1)
+        return logits.float().squeeze(-1).clone()
 
 
 def _runner(host: Any, traits: Traits) -> Runner:
