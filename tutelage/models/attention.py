@@ -328,6 +328,9 @@ def _varlen(
     if layout.place is not None:  # shared tokens lie in the row once, and are keys of several sequences
         key, value = key[layout.place], value[layout.place]
     own, every = layout.starts
+    before = (
+        -1 if window is None else window - 1
+    )  # keys that a query sees beside its own; -1: all that stand before it
     out = varlen_attn(
         query,
         key,
@@ -337,10 +340,7 @@ def _varlen(
         max(length - shared for length, shared in zip(layout.lengths, layout.shared, strict=True)),
         max(layout.lengths),
         scale=scaling,
-        window_size=(
-            -1 if window is None else window - 1,
-            0,
-        ),  # keys to the left of a query, and to its right
+        window_size=(before, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
     assert isinstance(out, Tensor), "nothing else was asked for"

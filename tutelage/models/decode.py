@@ -19,10 +19,10 @@ from tutelage.models.layout import Layout
 from tutelage.models.policy import PolicyModule
 
 IDLE_SHARE = 0.125
-"""Where steps are called: finished rows take part in each of them."""
+"""Of finished rows, from which on they are dropped: they take part in every step."""
 
 PLAYED_SHARE = 0.5
-"""Where they are played back, and would have to be recorded anew."""
+"""The same where steps are played back, and would have to be recorded anew."""
 
 
 class Decoding:
@@ -63,7 +63,7 @@ class Decoding:
 
     @property
     def patience(self) -> float:
-        """Finished rows are dropped when they are at least this share: a smaller cache has a price of its own."""
+        """Finished rows are dropped when they are at least this share of all."""
         return PLAYED_SHARE if isinstance(self._rows, _FlatRows) and self._rows.plays else IDLE_SHARE
 
     @property

@@ -60,9 +60,8 @@ class Played:
 def cuda_graph(step: Step) -> Step:
     """Record a step as a CUDA graph.  Raises RuntimeError where it does something that cannot be."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(
-        graph, capture_error_mode="thread_local"
-    ):  # other threads may serve people meanwhile
+    other_threads_go_on = "thread_local"  # they may serve people meanwhile
+    with torch.cuda.graph(graph, capture_error_mode=other_threads_go_on):
         result = step()
 
     def play() -> Tensor:
