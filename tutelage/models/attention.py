@@ -328,9 +328,7 @@ def _varlen(
     if layout.place is not None:  # shared tokens lie in the row once, and are keys of several sequences
         key, value = key[layout.place], value[layout.place]
     own, every = layout.starts
-    before = (
-        -1 if window is None else window - 1
-    )  # keys that a query sees beside its own; -1: all that stand before it
+    before = -1 if window is None else window - 1  # keys that a query sees before its own; -1: all
     out = varlen_attn(
         query,
         key,
