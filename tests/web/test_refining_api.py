@@ -30,6 +30,7 @@ from tutelage.records import Prompt
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, ResponseRow
 from tutelage.store.schema_refining import RefinementRound
+from tutelage.web import api_refining
 from tutelage.web.api_refining import _served
 from tutelage.web.app import build_app
 from tutelage.web.generation import NamedModel
@@ -55,6 +56,9 @@ DRAFT = {"text": "What is right?", "options": ["this", "that", "those", "these"]
 class Slow(Pupil):
     """Takes a while for what goes on from a step."""
 
+    seconds = 0.4
+    begun = 0.0  # when the last began
+
     async def write(
         self,
         prompt: Prompt,
@@ -64,7 +68,8 @@ class Slow(Pupil):
         one_step: Any = None,
     ) -> list[LiveResponse]:
         if begun is not None:
-            await asyncio.sleep(0.4)
+            type(self).begun = time.monotonic()
+            await asyncio.sleep(self.seconds)
         return await super().write(prompt, count, begun, model)
 
 
@@ -105,6 +110,28 @@ def client(steps: World) -> Iterator[TestClient]:
 
 def next_of(client: TestClient) -> int:
     return client.post("/api/v1/projects/steps/next", json={}).json()["view"]["task"]["assignment_id"]
+
+
+@pytest.mark.slow
+def test_one_that_takes_long_stays_the_only_one(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than a server that died would be waited for."""
+    monkeypatch.setattr(api_refining, "HELD", 1.0)
+    monkeypatch.setattr(api_refining, "HELD_AGAIN", 0.1)
+    monkeypatch.setattr(Slow, "seconds", 3.0)
+    monkeypatch.setattr(Slow, "begun", 0.0)
+    url = f"/api/v1/projects/steps/assignments/{next_of(client)}/round"
+
+    def go(key: str) -> str:
+        body = {"answer": ANSWER, "how": "rewritten"}
+        return client.post(url, json=body, headers={"Idempotency-Key": key}).text
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(go, "first-key")
+        while Slow.begun == 0.0:
+            time.sleep(0.01)
+        time.sleep(1.5)
+        assert "at work on this solution already" in go("second-key"), "no second model is asked"
+    assert "rewritten" in first.result()
 
 
 def test_a_second_one_waits_until_the_first_is_done(client: TestClient) -> None:
