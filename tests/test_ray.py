@@ -1,25 +1,37 @@
-"""Ranks that Ray starts: the run of one process, also when workers are killed."""
+"""Ranks that Ray starts: the run of one process, also when machines come and are lost."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.train.making import make_model, make_tokenizer
 from tutelage.cli import run_command
 from tutelage.commands import find
-from tutelage.models.loading import load_scalar, save
+from tutelage.models.loading import save
 from tutelage.resume import read_lineage, read_metrics
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'tutelage[ray]'")
+from ray.cluster_utils import Cluster
+
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+# A judge that takes its time for as long as a file is there, so that machines can come and go while the run goes on.
+PACED = """
+import os, time
+
+def score(completions):
+    if os.path.exists({slow!r}):
+        time.sleep(1)
+    return [len(text) % 7 / 7 for text in completions]
+"""
 
 
 def workers() -> list[int]:
@@ -35,20 +47,34 @@ def workers() -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("base")
     tokenizer = make_tokenizer()
     save(make_model(tokenizer), tokenizer, folder / "model")
-    save(load_scalar(folder / "model"), tokenizer, folder / "reward")
     lines = [{"prompt": f"the cat {i}" + " sat" * (i % 5)} for i in range(24)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+    (folder / "paced.py").write_text(PACED.format(slow=str(folder / "slow")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+        patch.syspath_prepend(str(folder))
+        yield folder
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Of one machine, to which others can be added."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")  # until a lost machine is given up
+    found = Cluster(initialize_head=True, head_node_args=NODE)
+    monkeypatch.setenv("RAY_ADDRESS", found.address)
+    yield found
+    found.shutdown()
 
 
 def words(base: Path, out: Path, *more: str) -> list[str]:
     return [
         f"model={base}/model",
-        f"reward={base}/reward",
+        "reward=python:paced:score",
         f"prompts={base}/prompts.jsonl",
         f"out={out}",
         "tensorboard=false",
@@ -56,6 +82,7 @@ def words(base: Path, out: Path, *more: str) -> list[str]:
         "adam_epsilon=1e-4",
         "max_new_tokens=6",
         "max_approx_kl=10",
+        "missing_eos_score=null",
         "batch_size=6",
         "save_every=1",
         *more,
@@ -76,20 +103,35 @@ def compare(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ray_makes_the_run_of_one_process_also_when_a_worker_is_killed(tmp_path: Path, base: Path) -> None:
-    steps = "max_steps=8"
-    assert run_command(find("ppo"), words(base, tmp_path / "alone", steps)) == 0
-    process = on_ray(base, tmp_path / "ray", steps, "restarts=5")
-    killed = False
-    while process.poll() is None and not killed:
-        if len(read_metrics(tmp_path / "ray")) > 2 and (found := workers()):
-            time.sleep(random.random() / 2)
-            os.kill(random.choice(found), signal.SIGKILL)
-            killed = True
-        time.sleep(0.05)
+def test_a_machine_that_comes_and_is_lost_changes_nothing(
+    tmp_path: Path, base: Path, cluster: Cluster
+) -> None:
+    assert run_command(find("ppo"), words(base, tmp_path / "alone", "max_steps=60")) == 0
+    (base / "slow").touch()
+    process = on_ray(base, tmp_path / "ray", "max_steps=60", "min_ranks=1", "restarts=1")
+
+    def steps() -> int:
+        return len(read_metrics(tmp_path / "ray"))
+
+    def wait(ranks: int, more: int) -> None:
+        """Until so many ranks have made so many more steps."""
+        start = None
+        while start is None or steps() < start + more:
+            if process.poll() is not None:
+                pytest.fail(f"ended after {steps()} steps: {process.communicate()[0]}")
+            if start is None and len(workers()) == ranks:
+                start = steps()
+            time.sleep(0.1)
+
+    wait(ranks=1, more=2)
+    lent = cluster.add_node(**NODE)
+    wait(ranks=2, more=2)
+    cluster.remove_node(lent, allow_graceful=False)
+    wait(ranks=1, more=2)
+    (base / "slow").unlink()
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
-    assert killed and said.count("Resuming") >= 1
+    assert said.count("Resuming") >= 2
     compare(tmp_path / "ray", tmp_path / "alone")
     assert (read_lineage(tmp_path / "ray") or {})["state"] == "done"
 

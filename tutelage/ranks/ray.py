@@ -35,6 +35,7 @@ QUIET = {
 }
 Launch = Callable[[str, Any, Console | None], object]
 TEXT, ERROR = "text", "error"
+GOES_ON = "The same command goes on from the last checkpoint."
 
 
 def start(command: str, settings: LaunchSettings, launch: Launch) -> None:
@@ -50,7 +51,7 @@ def start(command: str, settings: LaunchSettings, launch: Launch) -> None:
         raise ValueError(
             "launch=ray needs Ray, which is not installed here: pip install 'tutelage[ray]', or take launch=torchrun."
         ) from None
-    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
     begun = not ray.is_initialized()
     _connect(ray, settings)
@@ -62,12 +63,13 @@ def start(command: str, settings: LaunchSettings, launch: Launch) -> None:
             )
             try:
                 trainer.fit()
-            except TrainingFailedError as error:
-                cause = next(iter(getattr(error, "worker_failures", {}).values()), error)
+            except WorkerGroupError as error:
+                cause = next(iter(error.worker_failures.values()), error)
                 raise ValueError(
-                    f"the ranks were lost {settings.restarts + 1} times, last with: {_last_line(cause)}. The same command "
-                    "goes on from the last checkpoint."
+                    f"the ranks were lost {settings.restarts + 1} times, last with: {_last_line(cause)}. {GOES_ON}"
                 ) from None
+            except TrainingFailedError as error:
+                raise ValueError(f"Ray cannot go on: {_last_line(error)}. {GOES_ON}") from None
         if failed:
             raise ValueError(failed[0])
     finally:
@@ -161,9 +163,13 @@ class _Sent(io.TextIOBase):
 @contextmanager
 def _screen() -> Iterator[tuple[Any, list[str]]]:
     """A queue whose texts are printed here, and the list of errors that came over it."""
+    import ray
     from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    queue, failed, over = Queue(actor_options={"num_cpus": 0}), list[str](), threading.Event()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})  # not lost with another machine
+    failed, over = list[str](), threading.Event()
 
     def show() -> None:
         while True:
