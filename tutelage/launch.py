@@ -139,8 +139,8 @@ def _show_plan(settings: RunSettings, world: World | None, console: Console) -> 
 
 
 def _world(settings: RunSettings, console: Console, place: Place) -> World | None:
-    """The world of a command that runs models; None for the others, which need no torch."""
-    if not isinstance(settings, DeviceSettings):
+    """The world of a command that runs models; None for the others, which need no torch, unless they are ranks."""
+    if not isinstance(settings, DeviceSettings) and place.size == 1:
         return None
     import torch
 
@@ -149,17 +149,22 @@ def _world(settings: RunSettings, console: Console, place: Place) -> World | Non
     from tutelage.parallel import World, keep_freed_memory
     from tutelage.ranks.meeting import meet
 
-    device = device_for(settings.device)
+    dtype = torch.float32
+    if isinstance(settings, DeviceSettings):
+        device = device_for(settings.device)
+        choice = choose(settings.precision, device)
+        dtype = choice.dtype
+        console.print(choice.said, style="dim")
+        use(settings.kernels)
+        if device == "cpu":
+            console.print(kernels_here().said, style="dim")
+    else:
+        device = device_for("auto")
     where = torch.device(device)
-    choice = choose(settings.precision, device)
-    console.print(choice.said, style="dim")
-    use(settings.kernels)
-    if device == "cpu":
-        console.print(kernels_here().said, style="dim")
     keep_freed_memory()
     if device == "cuda":
         number = place.local % torch.cuda.device_count()  # whoever starts ranks may show each its own alone
         torch.cuda.set_device(number)
         where = torch.device(device, number)
     meet(place, device, console.print)
-    return World(where, choice.dtype, place.rank, place.size)
+    return World(where, dtype, place.rank, place.size)

@@ -1,9 +1,15 @@
-"""A judge that the ranks share: each asks about its part of the responses, and all learn what was said."""
+"""Judges that the ranks share.
+
+`Shared`: each asks about its part of the responses, and all learn what was said.  `led`: only rank 0 knows what there is to ask,
+and the others help it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
 
 from tutelage.judges.judge import Judge
 from tutelage.parallel import World
@@ -46,3 +52,66 @@ class Shared(Judge):
         own = [item for item, owner in zip(items, owners, strict=True) if owner == self._world.rank]
         said = [iter(part) for part in self._world.together(lambda: ask(own) if own else [])]
         return [next(said[owner]) for owner in owners]
+
+
+@contextmanager
+def led(judge: Judge, world: World) -> Iterator[Judge | None]:
+    """On rank 0 the judge to ask, with which the others help; on the others None, once nothing is asked any more.
+
+    `judge` is made in this world on every rank, and shares its work with the others by itself.  What rank 0 cannot go on for is
+    raised on all.
+    """
+    if not world.leads:
+        while (asked := world.told(_of_rank_0)) is not None:
+            method, argument = asked
+            getattr(judge, method)((lambda: world.told(_of_rank_0)) if method == "calibrate" else argument)
+        yield None
+        return
+    asking = _Led(judge, world)
+    try:
+        yield asking
+    except (ValueError, OSError) as error:
+        if asking.together:  # else all have it already
+            world.told(partial(_raise, error))
+        raise
+    world.told(lambda: None)
+
+
+def _of_rank_0() -> Any:
+    """What is told is told by rank 0."""
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+class _Led(Judge):
+    """Tells the other ranks what is asked, and asks.  `together`: the others wait for the next question."""
+
+    def __init__(self, judge: Judge, world: World) -> None:
+        self._judge, self._world, self.together = judge, world, True
+        self.name, self.state, self.places = judge.name, judge.state, judge.places
+        self.judges, self.pairwise = judge.judges, judge.pairwise
+
+    def score(self, responses: Sequence[Response]) -> list[Score | None]:
+        with self._all("score", responses):
+            return self._judge.score(responses)
+
+    def compare(self, pairs: Sequence[tuple[Response, Response]]) -> list[Vote | None]:
+        with self._all("compare", pairs):
+            return self._judge.compare(pairs)
+
+    def calibrate(self, sample: Callable[[], Sequence[Response]]) -> str | None:
+        with self._all("calibrate", None):
+            return self._judge.calibrate(lambda: self._world.told(sample))
+
+    def lacks(self, prompt: Prompt) -> str:
+        return self._judge.lacks(prompt)
+
+    @contextmanager
+    def _all(self, method: str, argument: Any) -> Iterator[None]:
+        """All ranks do this; what it raises, it raises on all."""
+        self._world.told(lambda: (method, argument))
+        self.together = False
+        yield
+        self.together = True

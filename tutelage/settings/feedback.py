@@ -15,15 +15,16 @@ from tutelage.settings.groups import (
     ColumnSettings,
     ExportFormat,
     LabelsFrom,
+    LaunchSettings,
     Reward,
     RunSettings,
     StoreSettings,
     run_folder,
 )
-from tutelage.settings.judges import WORLD, by_rank, same_reward
+from tutelage.settings.judges import WORLD, by_rank, only_computes, same_reward
 
 
-class LabelSettings(RunSettings):
+class LabelSettings(LaunchSettings):
     """Let simulated annotators, or a judge, vote on unlabelled pairs of a project; or a judge rank responses or mark steps."""
 
     out: Path = run_folder("runs/label")
@@ -87,6 +88,11 @@ class LabelSettings(RunSettings):
         unit="logits",
         everyday=False,
     )
+
+    @property
+    def starts_ranks(self) -> bool:
+        """Only where reward models compute: there is nothing to share where rules, endpoints or language models are asked."""
+        return super().starts_ranks and only_computes(self.judge)
 
     def refuses(self, name: str, before: Mapping[str, Any], made: Made) -> str | None:
         """What changes no score of a judge, such as a timeout, may change."""

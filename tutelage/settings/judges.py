@@ -332,6 +332,12 @@ def names_model(judge: str) -> bool:
     return kind_of(judge) == MODEL
 
 
+def only_computes(reward: Any) -> bool:
+    """Whether a reward has reward models, which several processes can share, and no language model that is asked in words."""
+    kinds = {part.kind for part in read_parts(reward)}
+    return bool(kinds & {MODEL, ENSEMBLE, WRITTEN}) and LLM not in kinds
+
+
 def read_parts(reward: Any) -> list[RewardPart]:
     """The parts of a reward with all their options.
 

@@ -9,7 +9,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 
@@ -30,6 +30,9 @@ from tutelage.settings.feedback import LabelSettings as Settings
 from tutelage.statistics import bootstrap_mean, correct
 from tutelage.store import AnnotatorRow, Pair, Store
 
+if TYPE_CHECKING:  # a rule labels without torch
+    from tutelage.parallel import World
+
 MEASURED = 128  # pairs whose scores give a mix its units
 PAIRS_AT_ONCE = 200  # pairs per transaction: what a crash makes to do again
 # Of the bootstrap: enough for two digits, and the table should not take longer than the votes.
@@ -37,14 +40,30 @@ RESAMPLES = 1000
 MAJORITY = "majority"  # the name of the whole panel in tables
 
 
-def main(settings: Settings, world: None, run: Run) -> Path:
+def main(settings: Settings, world: World | None, run: Run) -> Path:
     """Label what wants votes; returns the run folder, whose `results.json` holds the numbers of the closing table.
 
-    `world` is None: what runs a model asks for it itself.  Raises ValueError when the project has nothing to compare, when
-    the panel is smaller than `votes_per_item`, or when the judge does not apply to a prompt.
+    `world` is that of several ranks, which share the work of reward models; None on one process, where what runs a model asks
+    for it itself.  Raises ValueError when the project has nothing to compare, when the panel is smaller than `votes_per_item`, or
+    when the judge does not apply to a prompt.
     """
     note_judge(run, "judge", settings.judge)
-    judge = build_judge(settings.judge, calls=Calls(settings.store, settings.project))
+    judge = build_judge(settings.judge, world, calls=Calls(settings.store, settings.project))
+    if world is None:
+        _ask(settings, judge, run)
+        return run.folder
+    from tutelage.judges.shared import led
+
+    if asked_in_words(judge):
+        raise ValueError("a language model is asked by one process: leave ranks out.")
+    with led(judge, world) as asked:
+        if asked is not None:
+            _ask(settings, asked, run)
+    return run.folder
+
+
+def _ask(settings: Settings, judge: Judge, run: Run) -> None:
+    """Let the judge, or the panel that sees its scores, answer what wants answers."""
     if settings.people_below and not judge.pairwise and not _marks_steps(judge):
         raise ValueError(
             f"people_below={settings.people_below:g} is for a judge that says how sure it is, and {judge.name} only says which "
@@ -54,7 +73,7 @@ def main(settings: Settings, world: None, run: Run) -> Path:
         source = f"store:{settings.project}"
         run.input("responses", source, responses_digest(source, settings.store))
         label_items(settings, judge, run)
-        return run.folder
+        return
     if settings.set_of("responses_per_ranking"):
         raise ValueError(
             f"responses_per_ranking is for a judge with template: k-way, and {judge.name} does not rank: leave it out."
@@ -69,7 +88,6 @@ def main(settings: Settings, world: None, run: Run) -> Path:
             _measure_units(judge, store, settings, run)
         _label(store, settings, voters, run)
         _close(store, settings, voters, run, asked_rows(asked_in_words(judge)))
-    return run.folder
 
 
 def _marks_steps(judge: Judge) -> bool:
