@@ -86,7 +86,8 @@ def _connect(ray: Any, settings: LaunchSettings) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**shared)
         return
-    ray.init(num_cpus=max(os.cpu_count() or 1, settings.ranks), include_dashboard=False, **shared)
+    places = max(os.cpu_count() or 1, settings.ranks)
+    ray.init("local", num_cpus=places, include_dashboard=False, **shared)  # whatever else may run here
 
 
 def _trainer(given: dict[str, Any], storage: Path) -> Any:
