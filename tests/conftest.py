@@ -35,12 +35,12 @@ import pytest
 from hypothesis import settings
 
 # The same examples every time, and no verdict on how fast the machine is. The first of them are those of the fast tests.
-EXAMPLES = {"fast": 40, "slow": 100}
+EXAMPLES = {"fast": 40, "slow": 60}
 for _profile, _most in EXAMPLES.items():
     settings.register_profile(_profile, derandomize=True, deadline=None, database=None, max_examples=_most)
 
 
-LONGEST = ("test_kill.py", "test_iterated", "test_every_screen", "test_load")
+LONGEST = ("test_ray.py", "test_kill.py", "test_iterated", "test_every_screen", "test_load")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -34,13 +34,14 @@ def score(completions):
 """
 
 
-def workers() -> list[int]:
-    """The processes in which Ray's ranks are."""
+def workers(folder: Path) -> list[int]:
+    """The processes in which Ray's ranks are that work in this folder."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if path.read_bytes().startswith(b"ray::RayTrainWorker"):
-                found.append(int(path.parent.name))
+            name = (process / "cmdline").read_bytes()
+            if name.startswith(b"ray::RayTrainWorker") and (process / "cwd").resolve() == folder.resolve():
+                found.append(int(process.name))
         except OSError:
             continue
     return found
@@ -96,7 +97,9 @@ def words(base: Path, out: Path, *more: str) -> list[str]:
 
 def on_ray(base: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tutelage", "ppo", *words(base, out, "launch=ray", "ranks=2", *more)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=out.parent
+    )
 
 
 def compare(one: Path, other: Path) -> None:
@@ -124,7 +127,7 @@ def test_a_machine_that_comes_and_is_lost_changes_nothing(
         while start is None or steps() < start + more:
             if process.poll() is not None:
                 pytest.fail(f"ended after {steps()} steps: {process.communicate()[0]}")
-            if start is None and len(workers()) == ranks:
+            if start is None and len(workers(tmp_path)) == ranks:
                 start = steps()
             time.sleep(0.1)
 

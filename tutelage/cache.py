@@ -43,11 +43,13 @@ def claim(kind: str, key: str, wait: Callable[[], None] = lambda: None) -> Itera
             "that can"
         ) from error
     assert lock is not None
+    there = folder.exists()
     try:
         yield folder
         if folder.exists():
             os.utime(folder)  # used now
-            _make_room(keep=folder)
+            if not there:
+                _make_room(keep=folder)
     finally:
         lock.close()
 

@@ -114,6 +114,7 @@ def start(stage: Stage, reason: str, console: Console) -> None:
         console.print(f"{stage.folder}: {reason}; the earlier run is kept as {set_aside(stage.folder)}.")
     launch(stage.command, stage.settings, console)
     gc.collect()
+    gc.freeze()  # modules and caches: the next collection looks only at what the next stage leaves
 
 
 def plan(settings: RunPipelineSettings, rounds: int | None = None) -> list[Stage]:

@@ -33,7 +33,7 @@ from tutelage.store.database import Database
 from tutelage.store.schema_feedback import Account
 from tutelage.store.sorting import sorted_apart
 
-SMALL, LARGE = 1_500, 9_000  # answers: six times as many
+SMALL, LARGE = 1_000, 6_000  # answers: six times as many
 
 
 @pytest.fixture(scope="module")

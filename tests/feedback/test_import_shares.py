@@ -225,8 +225,13 @@ def test_the_store_says_what_trainers_read_in_the_file(
     assert by_content(comparisons_from("store:main", address, aggregation).rows) == by_content(rows)
 
 
-@pytest.mark.parametrize("file_format", ["jsonl", pytest.param("parquet", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize(
+    ("aggregation", "file_format"),
+    [
+        *((one, "jsonl") for one in AGGREGATIONS),
+        pytest.param("dawid-skene", "parquet", marks=pytest.mark.slow),
+    ],
+)
 def test_what_export_writes_import_reads_back(
     database: Database, busy: Member, tmp_path: Path, aggregation: Aggregation, file_format: Any
 ) -> None:
