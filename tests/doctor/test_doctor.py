@@ -521,6 +521,32 @@ def test_a_run_folder_of_another_command_fails(files: dict[str, Path], tmp_path:
     assert only(run.standing("sft", settings)).state == "fail"
 
 
+def test_a_pipeline_needs_what_none_of_its_stages_makes(files: dict[str, Path], tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text(
+        f"""
+stages:
+  - {{command: world, documents: 10}}
+  - {{command: pretrain, data: "@world/pretrain.jsonl", layers: 1, hidden_size: 16, heads: 2}}
+  - {{command: sft, model: "@pretrain", data: "{tmp_path}/none.jsonl"}}
+  - {{command: ppo, model: "@sft", prompts: "{files["rows"]}", reward: "http://127.0.0.1:1/score"}}
+  - {{command: reinforce, model: "@sft", prompts: "{files["rows"]}", reward: "{files["model"]}"}}
+"""
+    )
+    wanted = asked(DoctorSettings(command="run", settings=[str(pipeline), f"out={tmp_path}/runs"]))
+    assert [server.url for server in wanted.servers] == ["http://127.0.0.1:1/score"]
+    found = states(run.checks(wanted))
+    assert found.pop("pretrain: checkpoints room") != "fail"  # as the disk is
+    assert found == {
+        "settings": "ok",
+        "pretrain: memory plan": "ok",
+        "sft: data": "fail",
+        "ppo: prompts": "ok",
+        "reinforce: reward": "ok",
+        "memory plan": "ok",
+    }
+
+
 # the command ----------------------------------------------------------------------------------------------------------
 
 

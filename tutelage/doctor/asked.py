@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from tutelage.commands import find, settings_class
 from tutelage.settings.base import Settings, load
 from tutelage.settings.doctor import CheckGroup, DoctorSettings
 from tutelage.settings.judges import HTTP, HTTPS, LLM, WRITTEN, read_parts, written_reward
+from tutelage.settings.pipeline import RunPipelineSettings
 
 STORE = Path("runs/store.sqlite")
 REWARDS = ("reward", "cost", "monitor", "judge")
@@ -42,7 +43,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Asked:
-    """run: the settings of the run that is checked; None where there is none."""
+    """run: the settings of the run that is checked; None where there is none.  stages: name -> settings, of a pipeline."""
 
     groups: tuple[CheckGroup, ...]
     out: Path
@@ -55,6 +56,7 @@ class Asked:
     timeout: float
     run: Settings | None = None
     command: str = ""
+    stages: Mapping[str, Settings] = field(default_factory=dict)
 
     @property
     def on_server(self) -> bool:
@@ -71,8 +73,10 @@ def asked(settings: DoctorSettings) -> Asked:
         Server(url, "completions", settings.model, settings.key_env, logprobs=True)
         for url in settings.endpoints
     ]
-    servers += _servers_of(run) if run else []
-    store = settings.store or _store_of(run)
+    stages = _stages_of(run)
+    for one in (run, *stages.values()):
+        servers += _servers_of(one) if one else []
+    store = settings.store or (_store_beside(run, stages) if stages else _store_of(run))
     out = Path(getattr(run, "out", settings.out))
     groups = settings.checks or [
         group
@@ -94,6 +98,28 @@ def asked(settings: DoctorSettings) -> Asked:
         settings.timeout,
         run,
         settings.command,
+        stages,
+    )
+
+
+def _stages_of(run: Settings | None) -> dict[str, Settings]:
+    """Those of a pipeline.  Raises ValueError for what it would refuse."""
+    if not isinstance(run, RunPipelineSettings):
+        return {}
+    from tutelage.pipeline import plan
+
+    return {stage.name: stage.settings for stage in plan(run)}
+
+
+def made_by(run: Settings | None, path: str) -> bool:
+    """Whether a pipeline makes this itself, so that it need not be there before."""
+    return isinstance(run, RunPipelineSettings) and Path(path).is_relative_to(run.out)
+
+
+def _store_beside(run: Settings | None, stages: Mapping[str, Settings]) -> str:
+    """The first store that stages use and do not make."""
+    return next(
+        (found for one in stages.values() if (found := _store_of(one)) and not made_by(run, found)), ""
     )
 
 

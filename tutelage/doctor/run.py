@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tutelage.doctor.asked import Asked
+from tutelage.doctor.asked import Asked, made_by
 from tutelage.doctor.check import GIB, Check, fail, ok, warn
 from tutelage.doctor.disk import nearest, room
 from tutelage.settings.base import Settings
@@ -34,28 +36,65 @@ def checks(asked: Asked) -> Iterator[Check]:
     run = asked.run
     if run is None:
         return
+    if asked.stages:
+        yield from of_stages(asked)
+        return
     yield ok("settings", f"those of {asked.command} fit")
-    sound = True
-    for found in (*models(run), *rows(run)):
-        sound = sound and found.state != "fail"
-        yield found
+    found = [*models(run), *rows(run)]
+    yield from found
     if isinstance(run, RunSettings):
         yield from standing(asked.command, run)
-    if sound and isinstance(run, PlanSettings):
+    if isinstance(run, PlanSettings) and not any(check.state == "fail" for check in found):
         yield from plan(run)
 
 
-def models(run: Settings) -> Iterator[Check]:
+def of_stages(asked: Asked) -> Iterator[Check]:
+    """What the stages of a pipeline need and no stage makes, each thing once; and the memory of those whose models are there."""
+    yield ok("settings", f"those of {asked.command} and its {len(asked.stages)} stages fit")
+    made = partial(made_by, asked.run)
+    seen = set[str]()
+    later = 0
+    for name, stage in asked.stages.items():
+        found = [*models(stage, made), *rows(stage, made)]
+        for check in found:
+            if check.said not in seen:
+                yield replace(check, name=f"{name}: {check.name}")
+        seen |= {check.said for check in found}
+        if not isinstance(stage, PlanSettings) or any(check.state == "fail" for check in found):
+            continue
+        if any(made(path) for _, path in named_models(stage)):
+            later += 1
+            continue
+        for check in plan(stage):
+            yield replace(check, name=f"{name}: {check.name}")
+    if later:
+        yield ok("memory plan", f"{later} stages plan theirs when earlier ones have made their models")
+
+
+Made = Callable[[str], bool]
+"""Whether a path will be made, and so need not be there."""
+
+
+def _nothing_is_made(path: str) -> bool:
+    return False
+
+
+def models(run: Settings, made: Made = _nothing_is_made) -> Iterator[Check]:
     """Every model that is named: a folder with a config, a run folder, or a name on the hub."""
+    for name, path in named_models(run):
+        if not made(path):
+            yield model(name, path)
+
+
+def named_models(run: Settings) -> list[tuple[str, str]]:
+    """(setting, path or name) of every model."""
     named = [(name, str(getattr(run, name))) for name in MODELS if getattr(run, name, None)]
     named += [
         ("reward", path)
         for name in ("reward", "cost", "monitor")
         for path in _judges(getattr(run, name, None))
     ]
-    for name, path in dict.fromkeys(named):
-        if path not in NO_FOLDER:
-            yield model(name, path)
+    return [(name, path) for name, path in dict.fromkeys(named) if path not in NO_FOLDER]
 
 
 def _judges(reward: Any) -> list[str]:
@@ -92,12 +131,12 @@ def model(name: str, path: str) -> Check:
     return fail(name, f"{path} is not there", f"set {name} to a run that is done, or a model's folder")
 
 
-def rows(run: Settings) -> Iterator[Check]:
+def rows(run: Settings, made: Made = _nothing_is_made) -> Iterator[Check]:
     """Every source of rows: whether its files are there."""
     for name in ROWS:
-        given = getattr(run, name, None)
-        for source in [given] if isinstance(given, str) else given or []:
-            if source:
+        given = getattr(run, name, None)  # of some commands a number: how many
+        for source in [given] if isinstance(given, str) else given if isinstance(given, list) else []:
+            if source and not made(str(source)):
                 yield source_check(name, str(source))
 
 
