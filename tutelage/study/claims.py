@@ -70,19 +70,22 @@ def main(settings: StudySettings, console: Console) -> Path:
         if outcome.failed:
             show_failed(outcome, console)
             raise ValueError(sentence(outcome, len(base[1].instances)))
-    told = {one.name: _told(one) for one in tested}
+    studies = [*([base[1]] if base else []), *(one.study for one in tested)]
+    done = {
+        id(study): _done(study) for study in studies
+    }  # kept: to see it, every input of every stage is read
+    told = {one.name: _told(one, done[id(one.study)]) for one in tested}
     for number, one in enumerate(chosen, 1):
         console.rule(f"claim {number}/{len(chosen)} {one.name}", align="left")
         console.print(one.said.claim, markup=False, highlight=False)
         failed = _run(one, console)
+        done[id(one.study)] = _done(one.study)
         # What reads the same study can be told now, too.
-        told |= {each.name: _told(each, failed) for each in tested if each.study is one.study}
+        told |= {
+            each.name: _told(each, done[id(each.study)], failed) for each in tested if each.study is one.study
+        }
         console.print(told[one.name].verdict, markup=False, highlight=False)
-        _write(
-            list(told.values()),
-            settings,
-            _seconds([*([base[1]] if base else []), *(each.study for each in tested)]),
-        )
+        _write(list(told.values()), settings, _seconds(*done.values()))
     console.print(f"Verdicts: {page_of(settings)}", markup=False, highlight=False)
     _complain([told[one.name] for one in chosen])
     return settings.out
@@ -206,25 +209,30 @@ def _run(one: Tested, console: Console) -> str | None:
     return None
 
 
-def _seconds(studies: Sequence[Study]) -> float:
-    """That all that is done of them took, what several share counted once."""
-    runs = {
+Done = dict[Path, str]
+"""Run folder -> name, of what is done of a study."""
+
+
+def _done(study: Study) -> Done:
+    return {
         each.stage.folder: each.name
-        for study in studies
         for each in study.instances.values()
         if why_run(each, study.instances) is None
     }
+
+
+def _seconds(*done: Done) -> float:
+    """That all this took, what several studies share counted once."""
+    runs = {folder: name for some in done for folder, name in some.items()}
     return sum(RunFolder(folder, name).seconds or 0.0 for folder, name in runs.items())
 
 
-def _told(one: Tested, failed: str | None = None) -> Told:
+def _told(one: Tested, done: Done, failed: str | None = None) -> Told:
     """What can be said of a claim now.  failed: why its study could not be done, if it could not."""
-    instances = one.study.instances
-    done = [each for each in instances.values() if why_run(each, instances) is None]
-    seconds = _seconds([one.study])
+    seconds = _seconds(done)
     if failed:
         return Told(one.name, one.said, seconds, (), f"{UNTESTED}: {failed}")
-    if len(done) < len(instances):
+    if len(done) < len({each.stage.folder for each in one.study.instances.values()}):
         return Told(one.name, one.said, seconds, (), NOT_RUN)
     try:
         effects = tuple(_effect(effect, one) for effect in one.effects)
