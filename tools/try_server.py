@@ -73,18 +73,18 @@ class Trial:
         """The server's log-probabilities are the model's."""
         gap = self.gap(self.draw())
         assert gap <= self.bound, (
-            f"log-probabilities are up to {gap:.3g} nats off, allowed are {self.bound:g}"
+            f"log-probabilities are {gap:.3g} nats per token off, allowed are {self.bound:g}"
         )
-        return f"log-probabilities within {gap:.2g} nats"
+        return f"log-probabilities {gap:.2g} nats per token off"
 
     @torch.no_grad()
     def gap(self, responses: list[Response]) -> float:
-        """The most by which server and model differ about a token (nats)."""
+        """By how much server and model differ (nats per token, root of the mean square)."""
         batch = response_batch(responses, list(range(len(responses)))).to(self.world.device)
         with self.world.autocast():
             own = self.policy(batch, SAMPLING.temperature).logprobs[batch.loss_mask]
         theirs = torch.tensor([value for response in responses for value in response.logprobs])
-        return float((own.float() - theirs).abs().max())
+        return float((own.float() - theirs).square().mean().sqrt())
 
     def repeats(self) -> str:
         """Equal seeds give equal tokens."""
@@ -102,8 +102,10 @@ class Trial:
         gap = self.gap(self.draw())
         self.policy = before
         self.generator.sync(self.policy, 2)
-        assert gap <= self.bound, f"after new weights log-probabilities are up to {gap:.3g} nats off"
-        return f"canary {', '.join(f'{one:.2g}' for one in self.gaps)}; within {gap:.2g} nats afterwards"
+        assert gap <= self.bound, f"after new weights log-probabilities are {gap:.3g} nats per token off"
+        return (
+            f"canary {', '.join(f'{one:.2g}' for one in self.gaps)}; {gap:.2g} nats per token off afterwards"
+        )
 
     def sees(self) -> str:
         """The canary sees a policy that the server does not have."""

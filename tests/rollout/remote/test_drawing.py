@@ -178,7 +178,7 @@ def test_the_canary_sees_a_tied_head_that_nobody_renewed(tokenizer, tmp_path):
         generator = learning([served.url], served, tmp_path)
         generator.sync(moved(tied, 0.05), 0)
         served.wrong(stale="head")
-        with pytest.raises(ValueError, match=r"up to [\d.]+ nats off \(allowed: 0.001\)"):
+        with pytest.raises(ValueError, match=r"[\d.]+ nats per token off \(allowed: 0.001\)"):
             generator.sync(moved(tied, 0.1), 1)
 
 
