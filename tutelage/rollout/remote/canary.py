@@ -91,7 +91,8 @@ class Canary:
         count = max(len(differences), 1)
         gap = math.sqrt(math.fsum(one * one for one in differences) / count)
         if not gap <= self.bound:
-            raise ValueError(self._off(server, f"its log-probabilities are {gap:.3g} nats per token off"))
+            off = f"its log-probabilities are {gap:.3g} nats per token off (allowed: {self.bound:g})"
+            raise ValueError(self._off(server, off))
         mean = math.fsum(differences) / count
         if not abs(mean) <= ONE_WAY * self.bound:
             way = "high" if mean > 0 else "low"
@@ -102,7 +103,7 @@ class Canary:
 
     def _off(self, server: Server, what: str) -> str:
         return (
-            f"{server.name} does not compute what the policy does: right after new weights {what} (allowed: {self.bound:g}); "
+            f"{server.name} does not compute what the policy does: right after new weights {what}; "
             "it may keep old weights or a part of them (a tied head), compute in another dtype, or cut or rescale its softmax "
             "(start vLLM with --logprobs-mode processed_logprobs --enforce-eager, in the dtype of precision)."
         )
