@@ -96,9 +96,8 @@ class Canary:
         mean = math.fsum(differences) / count
         if not abs(mean) <= ONE_WAY * self.bound:
             way = "high" if mean > 0 else "low"
-            raise ValueError(
-                self._off(server, f"its log-probabilities are all {abs(mean):.3g} nats too {way}")
-            )
+            off = f"its log-probabilities are {abs(mean):.3g} nats too {way} on average (allowed: {ONE_WAY * self.bound:g})"
+            raise ValueError(self._off(server, off))
         return gap
 
     def _off(self, server: Server, what: str) -> str:
