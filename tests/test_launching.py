@@ -129,6 +129,7 @@ def test_a_rank_that_fails_says_why_through_the_first(
     assert (read_lineage(tmp_path / "x" / "run") or {})["error"] == "rank 1: row 7 is gone."
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_stuck_is_named_with_its_stack(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

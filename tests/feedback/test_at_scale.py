@@ -79,7 +79,9 @@ def exported(format: str) -> Callable[[Path, Path], Callable[[], object]]:
     return prepared
 
 
-@pytest.mark.parametrize("prepared", [trained, exported("preference"), exported("raw")])
+@pytest.mark.parametrize(
+    "prepared", [trained, pytest.param(exported("preference"), marks=pytest.mark.slow), exported("raw")]
+)
 def test_reading_six_times_as_much_needs_no_more_memory(
     prepared: Callable[[Path, Path], Callable[[], object]],
     stores: dict[int, Path],

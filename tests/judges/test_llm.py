@@ -278,6 +278,7 @@ def test_a_reference_is_shown_where_the_template_wants_one(server: Server, tmp_p
 # ---- asked once, paid once ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_faults_leave_one_answer_to_each_question_and_the_cost_exact(tmp_path: Path) -> None:
     """A fifth malformed, some busy, some silent: all that can be judged is, and the endpoint charged what the store says."""
     with serving(ASKED, malformed=0.2, busy=0.2, stalled=0.02) as server:

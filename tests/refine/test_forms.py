@@ -32,6 +32,7 @@ def test_the_numbers_of_the_example() -> None:
     assert [round(one, 2) for one in found] == [1.2, 1.5, 2.81]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rewrites", "corrections", "form"),
     [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from sqlalchemy import func, select
 
 from tests.processes import CONTEXT
@@ -52,6 +53,7 @@ def _until_killed(path: str) -> None:
     refined(Path(path), Dies(P, T), RULES, Knows(), count=60)
 
 
+@pytest.mark.slow
 def test_a_killed_loop_ends_as_one_that_was_not(tmp_path: Path) -> None:
     process = CONTEXT.Process(target=_until_killed, args=(str(tmp_path / "killed.sqlite"),))
     process.start()
@@ -113,6 +115,7 @@ def test_a_rewrite_of_two_steps_is_handed_up(tmp_path: Path) -> None:
     assert found[0].refinement.why.startswith("the rewrite of step 1 has 2 steps, and must be one")
 
 
+@pytest.mark.slow
 def test_what_is_too_long_to_go_on_from_is_handed_up(tmp_path: Path) -> None:
     found = refined(tmp_path / "s.sqlite", Solver(1.0, 60), Rules(rounds=90, checks=0), Knows(), count=1)
     assert found[0].refinement.why == "the steps that stay leave no room for more within max_new_tokens=200"

@@ -93,6 +93,7 @@ def test_it_does_not_depend_on_its_batch_or_order(generator, prefixes, monkeypat
         assert [essence(r) for r in generator.continue_from(prefixes, SAMPLING)] == together
 
 
+@pytest.mark.slow
 def test_the_same_beginning_again_gets_other_samples(generator, prompts) -> None:
     one, other = Prefix(prompts[1], (7, 8)), Prefix(prompts[1], (7, 9))
     twice = generator.continue_from([one, other, one], SAMPLING)
