@@ -145,7 +145,11 @@ def test_a_machine_that_comes_and_is_lost_changes_nothing(
 
 
 @pytest.mark.slow
-def test_what_a_user_can_mend_is_said_once_and_not_tried_again(tmp_path: Path, base: Path) -> None:
+def test_what_a_user_can_mend_is_said_once_and_not_tried_again(
+    tmp_path: Path, base: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a Ray of the run's own, although another one runs on this machine."""
+    monkeypatch.delenv("RAY_ADDRESS")
     (base / "empty.jsonl").write_text("")
     arguments = [
         word.replace("prompts.jsonl", "empty.jsonl")

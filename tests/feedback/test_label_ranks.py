@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ def test_nothing_is_shared_where_nothing_is_computed(tmp_path: Path, model: str)
     assert not chosen(tmp_path, model).starts_ranks
     assert not chosen(tmp_path, [RULE], ranks=2).starts_ranks
     assert not chosen(tmp_path, "llm:somebody", ranks=2).starts_ranks
+    written = tmp_path / "mix.yaml"
+    for other, shared in ((RULE, True), ({"judge": "llm:somebody"}, False)):
+        written.write_text(json.dumps({"reward": [{"judge": model}, other]}))
+        assert chosen(tmp_path, str(written), ranks=2).starts_ranks == shared
 
 
 def test_a_store_that_cannot_be_read_ends_all_ranks(tmp_path: Path, model: str) -> None:

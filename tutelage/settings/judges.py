@@ -334,8 +334,16 @@ def names_model(judge: str) -> bool:
 
 def only_computes(reward: Any) -> bool:
     """Whether a reward has reward models, which several processes can share, and no language model that is asked in words."""
-    kinds = {part.kind for part in read_parts(reward)}
-    return bool(kinds & {MODEL, ENSEMBLE, WRITTEN}) and LLM not in kinds
+    kinds = _kinds_in(reward)
+    return not kinds.isdisjoint((MODEL, ENSEMBLE)) and LLM not in kinds
+
+
+def _kinds_in(reward: Any) -> set[str]:
+    """Those of all parts; of a file with a reward those of its parts."""
+    found = set[str]()
+    for part in read_parts(reward):
+        found |= _kinds_in(written_reward(str(part.judge))) if part.kind == WRITTEN else {part.kind}
+    return found
 
 
 def read_parts(reward: Any) -> list[RewardPart]:

@@ -71,9 +71,8 @@ def main(settings: StudySettings, console: Console) -> Path:
             show_failed(outcome, console)
             raise ValueError(sentence(outcome, len(base[1].instances)))
     studies = [*([base[1]] if base else []), *(one.study for one in tested)]
-    done = {
-        id(study): _done(study) for study in studies
-    }  # kept: to see it, every input of every stage is read
+    # Kept, for to see what is done every input of every stage is read.
+    done = {id(study): _done(study) for study in studies}
     told = {one.name: _told(one, done[id(one.study)]) for one in tested}
     for number, one in enumerate(chosen, 1):
         console.rule(f"claim {number}/{len(chosen)} {one.name}", align="left")
@@ -214,6 +213,7 @@ Done = dict[Path, str]
 
 
 def _done(study: Study) -> Done:
+    """What stands, with the inputs that it was made from."""
     return {
         each.stage.folder: each.name
         for each in study.instances.values()
