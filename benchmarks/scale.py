@@ -28,7 +28,7 @@ from tutelage.feedback.people.access import Member
 from tutelage.feedback.people.users import find_user
 from tutelage.feedback.projects import projects
 from tutelage.feedback.training.source import comparisons_from
-from tutelage.feedback.work import queue
+from tutelage.feedback.work import answers, queue
 from tutelage.settings.base import Settings, load, setting
 from tutelage.store.database import Database, resolve
 from tutelage.store.schema_feedback import Account
@@ -45,7 +45,7 @@ class ScaleBenchSettings(Settings):
         "", "URL of a PostgreSQL database `postgres`, beside which others are made; empty: SQLite files."
     )
     parts: list[str] = setting(
-        ["claim", "home", "totals", "insights", "export", "raw", "train"], "What to measure."
+        ["claim", "home", "totals", "settle", "insights", "export", "raw", "train"], "What to measure."
     )
     claims: int = setting(200, "Items that are claimed.", ge=1)
     folder: str = setting("", "Folder for SQLite files and exports, kept; empty: a temporary one.")
@@ -87,6 +87,15 @@ def counts(place: str, settings: ScaleBenchSettings) -> Figures:
     database = Database(place)
     who = _member(database, "owner")
     return _timed("totals", lambda: totals.totals(database, who))
+
+
+def settle(place: str, settings: ScaleBenchSettings) -> Figures:
+    """The next conflict that an owner settles, and how many there are."""
+    database = Database(place)
+    who = _member(database, "owner")
+    first = answers.next_conflict(database, who)
+    assert first is not None
+    return _timed("settle", lambda: answers.next_conflict(database, who, first.task.item_id))
 
 
 def insights(place: str, settings: ScaleBenchSettings) -> Figures:
@@ -135,6 +144,7 @@ PARTS: dict[str, Callable[[str, ScaleBenchSettings], Figures]] = {
     "claim": claim,
     "home": home,
     "totals": counts,
+    "settle": settle,
     "insights": insights,
     "export": exported("preference"),
     "raw": exported("raw"),

@@ -52,8 +52,9 @@ def fill(place: str, answers: int) -> None:
         first = _people(connection, member.project_id)
         for start in range(0, max(1, answers // OVERLAP), AT_ONCE):
             stop = min(start + AT_ONCE, max(1, answers // OVERLAP))
-            _pairs(connection, member.project_id, (run, other), range(start, stop))
-            _answers(connection, first, schema, range(start, stop))
+            said = _preferences(range(start, stop))
+            _pairs(connection, member.project_id, (run, other), range(start, stop), said)
+            _answers(connection, first, schema, range(start, stop), said)
         _counters(connection)
     analyse(database)
     database.close()
@@ -91,7 +92,9 @@ def _people(connection: Connection, project: int) -> int:
     return first
 
 
-def _pairs(connection: Connection, project: int, runs: tuple[int, int], numbers: range) -> None:
+def _pairs(
+    connection: Connection, project: int, runs: tuple[int, int], numbers: range, said: np.ndarray
+) -> None:
     """Prompts, two responses each, and their pairs: prompt and item n + 1, responses 2n + 1 and 2n + 2."""
     prompts = ((n, _PROMPT.format(n=n)) for n in numbers)
     _copy(
@@ -117,10 +120,24 @@ def _pairs(connection: Connection, project: int, runs: tuple[int, int], numbers:
     _copy(
         connection,
         "item",
-        "id project_id type prompt_id overlap digest created_at priority n_done closed reserved",
+        "id project_id type prompt_id overlap digest created_at priority n_done spread closed reserved",
         (
-            (n + 1, project, "pair", n + 1, OVERLAP, name, BEGAN, 0.0, answers_of(name), False, False)
-            for n, name in items
+            (
+                n + 1,
+                project,
+                "pair",
+                n + 1,
+                OVERLAP,
+                name,
+                BEGAN,
+                0.0,
+                done,
+                _spread(votes[:done]),
+                False,
+                False,
+            )
+            for votes, (n, name) in zip(said, items, strict=True)
+            for done in [answers_of(name)]
         ),
     )
     _copy(
@@ -137,11 +154,14 @@ def answers_of(item: str) -> int:
     return OVERLAP if place >= 1 - COMPLETE else int(OVERLAP * max(0.0, place / (1 - COMPLETE) - 0.5))
 
 
-def _answers(connection: Connection, first: int, schema: int, numbers: range) -> None:
+def _spread(votes: np.ndarray) -> int:
+    """How far the answers to a pair lie apart: 2 where both responses were preferred."""
+    return int(np.ptp(np.sign(votes))) if len(votes) else 0
+
+
+def _answers(connection: Connection, first: int, schema: int, numbers: range, said: np.ndarray) -> None:
     """The answers to some pairs with their assignments; an answer's number is its pair's times ten, and its place there."""
     drawn = rng(0, "scale", str(numbers.start))
-    better = drawn.integers(0, 2, len(numbers))
-    said = _preferences(drawn, better)
     shown = drawn.integers(0, 2, (len(numbers), OVERLAP))
     seconds = drawn.gamma(4, 5_000, (len(numbers), OVERLAP)).astype(int)
     step = 1 + drawn.integers(0, PEOPLE // OVERLAP, len(numbers))  # so that ten of them are ten people
@@ -182,8 +202,10 @@ def _answers(connection: Connection, first: int, schema: int, numbers: range) ->
     )
 
 
-def _preferences(drawn: np.random.Generator, better: np.ndarray) -> np.ndarray:
+def _preferences(numbers: range) -> np.ndarray:
     """int [N, 10]: -3 to 3 without 0, on the better side three times of four."""
+    drawn = rng(0, "scale", "said", str(numbers.start))
+    better = drawn.integers(0, 2, len(numbers))
     right = drawn.random((len(better), OVERLAP)) < CARE
     side = np.where(right, 2 * better[:, None] - 1, 1 - 2 * better[:, None])
     return side * drawn.integers(1, 4, (len(better), OVERLAP))

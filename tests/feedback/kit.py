@@ -28,7 +28,7 @@ from tutelage.feedback.asking.payloads import (
 )
 from tutelage.feedback.items import building
 from tutelage.feedback.items.changing import Prioritise, change_items
-from tutelage.feedback.items.conflicts import unsettled
+from tutelage.feedback.items.conflicts import next_unsettled
 from tutelage.feedback.people import passwords
 from tutelage.feedback.people.access import Member, User
 from tutelage.feedback.people.invitations import accept_invitation, first_owner_invitation, invite
@@ -123,7 +123,8 @@ def prioritise(database: Database, who: Member, wanted: Mapping[int, float]) -> 
 def conflicts_left(database: Database, who: Member) -> int:
     """How many conflicts nobody has settled."""
     with database.read() as connection:
-        return len(unsettled(connection, who.project_id))
+        found = next_unsettled(connection, who.project_id)
+        return found.left if found else 0
 
 
 def text_by_slot(store: Store, item_id: int) -> tuple[str, str]:

@@ -167,10 +167,13 @@ def test_the_doctor_finds_what_is_broken(used: Database, path: Path, check: str)
 def test_counts_can_be_repaired(used: Database, path: Path) -> None:
     raw = sqlite3.connect(path)
     raw.execute("UPDATE item SET n_done = n_done + 1 WHERE id < 4")
+    raw.execute("UPDATE item SET spread = spread + 1 WHERE id BETWEEN 3 AND 5")
     raw.commit()
     raw.close()
+    found = {finding.check: finding for finding in examine(used)}["counts of answers are right"]
+    assert found.wrong == 6
     said = run("feedback doctor", FeedbackDoctorSettings(store=str(path), repair=True))
-    assert "3 items had a wrong count" in said and "nothing wrong" in said
+    assert "5 items had a wrong count" in said and "nothing wrong" in said
     assert recount_all(used) == 0
 
 

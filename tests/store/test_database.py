@@ -174,7 +174,7 @@ def test_a_newer_schema(voted: Path) -> None:
     raw.commit()
     raw.close()
     assert_refused(
-        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0011.: update Tutelage"
+        voted, "written by a newer Tutelage .schema 0099, this one knows up to 0012.: update Tutelage"
     )
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.orm import aliased
 
 from tutelage.feedback.asking.payloads import Schema
 from tutelage.feedback.items.building import SIZES
 from tutelage.feedback.projects.projects import guideline_sha, schema_sha
 from tutelage.records import Prompt
-from tutelage.store import sqlite_file
+from tutelage.store import counting, sqlite_file
 from tutelage.store.current import IS_CURRENT
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Item, ItemResponse, PromptRow, ResponseRow, digest
@@ -28,7 +28,6 @@ from tutelage.store.schema_feedback import (
     Rewrite,
     SchemaVersion,
 )
-from tutelage.store.voting import answers_of
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,9 @@ def examine(database: Database) -> list[Finding]:
 
 
 def recount_all(database: Database) -> int:
-    """Bring every item's count of answers up to date; returns how many were wrong."""
+    """Bring what every item knows of its answers up to date; returns how many were wrong."""
     with database.write() as connection:
-        wrong = Item.n_done != answers_of(Item.id)
-        return connection.execute(update(Item).where(wrong).values(n_done=answers_of(Item.id))).rowcount
+        return counting.recount_all(connection)
 
 
 # checks: each yields what is wrong, one sentence each -------------------------------------------------------------
@@ -88,9 +86,13 @@ def _each(connection: Connection, query: Any, sentence: str) -> Iterator[str]:
 
 
 def _counts(connection: Connection) -> Iterator[str]:
-    answers = answers_of(Item.id)
+    answers, spread = counting.answers_of(Item.id), counting.SPREAD
     wrong = select(Item.id, Item.n_done, answers.label("n")).where(Item.n_done != answers)
     yield from _each(connection, wrong, "item {id} is counted as having {n_done} answers but has {n}")
+    apart = select(Item.id, Item.spread, spread.label("n")).where(Item.spread != spread)
+    yield from _each(
+        connection, apart, "the answers to item {id} are said to lie {spread} apart, but lie {n}"
+    )
 
 
 def _single_answers(connection: Connection) -> Iterator[str]:

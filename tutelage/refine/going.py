@@ -22,9 +22,9 @@ from tutelage.records import MarkedStep, Refinement
 from tutelage.refine.markers import Marker, Solution, upright
 from tutelage.refine.writing import Going, Writer, Written
 from tutelage.store import ModelInfo, Store
+from tutelage.store.counting import recount
 from tutelage.store.generations import insert_generation_run, insert_next
 from tutelage.store.schema import Annotation, Annotator, Item, now
-from tutelage.store.voting import recount
 
 GROUP = 64
 """Refinements that are taken on at once: what a crash makes to do again."""

@@ -33,7 +33,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 # Every migration this code knows, oldest first; the last one is what the code needs.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
 
 
 def digest(*parts: Any) -> str:
@@ -186,6 +186,7 @@ FIRST_ANSWER = "supersedes_id IS NULL AND role <> 'adjudication'"
 REVISION = "supersedes_id IS NOT NULL"
 FIRST_ADJUDICATION = "supersedes_id IS NULL AND role = 'adjudication'"
 UNCOUNTED = "role <> 'answer'"
+APART = "spread > 0"
 # As SQLAlchemy writes these conditions for each database: an index answers only what is asked in its own words.
 SHARED = {"sqlite": "owner_id IS NULL AND closed IS 0", "postgresql": "owner_id IS NULL AND closed IS false"}
 OPEN = {name: f"{shared} AND n_done < overlap" for name, shared in SHARED.items()}
@@ -205,9 +206,9 @@ def everywhere(where: str) -> dict[str, str]:
 class Item(Base):
     """A question put to annotators about the responses in its slots.
 
-    `n_done` counts the annotators with a counted answer; it only makes the queue fast, whoever adds answers recounts
-    it, and `doctor` compares.  An item with an `owner_id` is for that annotator only (a turn of a chat, a step
-    written again) and stands below `parent_id`.
+    `n_done` counts the annotators with a counted answer, `spread` says how far these lie apart (see `counting`): they only
+    make the queue and the search for conflicts fast, whoever adds answers recounts them, and `doctor` compares.  An item
+    with an `owner_id` is for that annotator only (a turn of a chat, a step written again) and stands below `parent_id`.
     """
 
     __tablename__ = "item"
@@ -219,6 +220,7 @@ class Item(Base):
         Index("ix_item_type", "project_id", "type", "digest"),
         partial_index("ix_item_shared", "project_id", where=SHARED),  # counts what there is
         partial_index("ix_item_open", "project_id", "priority", "digest", where=OPEN),  # finds what is next
+        partial_index("ix_item_apart", "project_id", "type", "spread", "n_done", where=everywhere(APART)),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -230,6 +232,7 @@ class Item(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     priority: Mapped[float] = mapped_column(default=0.0, server_default="0")  # high comes first
     n_done: Mapped[int] = mapped_column(default=0, server_default="0")
+    spread: Mapped[int] = mapped_column(default=0, server_default="0")
     closed: Mapped[bool] = mapped_column(default=False, server_default=false())
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("item.id"), index=True)
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("annotator.id"))

@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, select
 
 from tutelage.records import Help, Vote
-from tutelage.store.current import IS_CURRENT, IS_FIRST, IS_VOTE
+from tutelage.store.counting import recount
+from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.rows import NewVote, StoredVote
 from tutelage.store.schema import Annotation, Annotator, Item, now
 from tutelage.store.schema_feedback import CriterionPreference, SoftVote, VoteHelp
@@ -106,27 +107,6 @@ HELP = (
     VoteHelp.second,
     VoteHelp.argues,
     VoteHelp.template,
-)
-
-
-def recount(connection: Connection, items: Sequence[int]) -> None:
-    """Bring `Item.n_done` up to date; whoever adds answers calls it in the same transaction."""
-    for some in chunks(items):
-        connection.execute(_RECOUNT, {"items": list(some)})
-
-
-def answers_of(item_id: Any) -> Any:
-    """How many annotators have a counted answer to an item (a scalar subquery)."""
-    return (
-        select(func.count(Annotation.id))
-        .where(Annotation.item_id == item_id, Annotation.role == "answer", IS_FIRST)
-        .scalar_subquery()
-    )
-
-
-# Run with every answer: built once, since building a statement costs as much as running it.
-_RECOUNT = (
-    update(Item).values(n_done=answers_of(Item.id)).where(Item.id.in_(bindparam("items", expanding=True)))
 )
 
 

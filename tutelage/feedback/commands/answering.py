@@ -30,9 +30,9 @@ from tutelage.settings.judges import scoring
 from tutelage.statistics import bootstrap_mean, correct
 from tutelage.store import Store, Unsure
 from tutelage.store.comparing import ItemContent, read_items
+from tutelage.store.counting import recount
 from tutelage.store.current import IS_FIRST
 from tutelage.store.schema import Annotation, Annotator, Item, now
-from tutelage.store.voting import recount
 
 AT_ONCE = 100  # items per transaction: what a crash makes to do again
 RESAMPLES = 1000

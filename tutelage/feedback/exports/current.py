@@ -18,7 +18,7 @@ from sqlalchemy.orm import aliased
 from tutelage.feedback.asking.answer_rows import read_answers
 from tutelage.feedback.asking.payloads import Answer, Schema
 from tutelage.feedback.exports.spec import ExportSpec
-from tutelage.feedback.items.conflicts import unsettled
+from tutelage.feedback.items.conflicts import conflicts
 from tutelage.feedback.training.source import REDACTED, Settled, chosen_aggregation
 from tutelage.store.comparing import ItemContent, read_weights, stream_items
 from tutelage.store.current import IS_CURRENT, IS_SETTLING, any_settled
@@ -48,11 +48,6 @@ class Source:
             return set()
         query = select(Gold.item_id).join(Item)
         return set(self.connection.scalars(query.where(Item.project_id == self.project_id)))
-
-    @cached_property
-    def disputed(self) -> set[int]:
-        """Items in conflict that nobody has settled."""
-        return set(unsettled(self.connection, self.project_id))
 
     @cached_property
     def aggregation(self) -> Settled:
@@ -94,6 +89,7 @@ class AnsweredItem:
     content: ItemContent
     votes: list[CurrentAnswer] = field(default_factory=list)
     settled: CurrentAnswer | None = None
+    in_conflict: bool = False
 
     @property
     def answers(self) -> list[CurrentAnswer]:
@@ -126,10 +122,13 @@ def answered_responses(source: Source, *types: str) -> Iterator[tuple[AnsweredIt
 def _answered(source: Source, *types: str) -> Iterator[AnsweredItem]:
     weights = read_weights(source.connection, source.project_id)
     for items in stream_items(source.connection, source.project_id, *types):
-        votes, settled = _answers(source, [item.item_id for item in items], weights)
+        ids = [item.item_id for item in items]
+        votes, settled = _answers(source, ids, weights)
+        disputed = conflicts(source.connection, source.project_id, among=ids)
         for item in items:
-            if item.item_id in votes or item.item_id in settled:
-                yield AnsweredItem(item, votes[item.item_id], settled.get(item.item_id))
+            key = item.item_id
+            if key in votes or key in settled:
+                yield AnsweredItem(item, votes[key], settled.get(key), key in disputed)
 
 
 def _answers(

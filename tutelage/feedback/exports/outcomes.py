@@ -276,7 +276,7 @@ def _behind_rows(source: Source, item: AnsweredItem) -> list[list[CurrentAnswer]
     """All answers together, or (all) each by itself; none for a dispute, which is counted."""
     if source.aggregation == "adjudicated" and item.settled is not None:
         return [[item.settled]]
-    if source.aggregation == "adjudicated" and item.content.item_id in source.disputed:
+    if source.aggregation == "adjudicated" and item.in_conflict:
         source.left_out[DISPUTE] += 1
         return []
     if source.aggregation == "all":

@@ -18,13 +18,13 @@ from tutelage.feedback.projects.projects import current_schema, insert_schema
 from tutelage.feedback.refining import rows
 from tutelage.feedback.refining.reading import marks_of
 from tutelage.records import Refinement, Role, Round
+from tutelage.store.counting import recount
 from tutelage.store.current import IS_CURRENT
 from tutelage.store.origins import with_origin
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, ResponseRow, digest, now
 from tutelage.store.schema_feedback import Assignment, SchemaVersion
 from tutelage.store.schema_refining import RefinementCheck, RefinementRound, RefinementRow
 from tutelage.store.sql import insert_one
-from tutelage.store.voting import recount
 
 KINDS: dict[Role, str] = {
     "expert": "human",

@@ -15,12 +15,13 @@ from tutelage.feedback.imports.lines import RawAnswer, RawResponse, ResponseColu
 from tutelage.feedback.imports.rows import ensure_annotator, find_item, prompt_row, store_response
 from tutelage.feedback.items.contents import steps_shown
 from tutelage.records import Prompt
+from tutelage.store.counting import recount
 from tutelage.store.origins import FILE, with_origin
 from tutelage.store.pairing import insert_item
 from tutelage.store.schema import ITEM_TYPES, Annotation, Item, ItemResponse, PromptRow, ResponseRow
 from tutelage.store.schema_feedback import Assignment, SchemaVersion, SoftVote, Withdrawal
 from tutelage.store.sql import insert_one, insert_rows
-from tutelage.store.voting import insert_help, insert_soft_vote, recount
+from tutelage.store.voting import insert_help, insert_soft_vote
 
 
 def store_answer(

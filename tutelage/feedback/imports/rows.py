@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 
 from tutelage.feedback.imports.lines import PreferenceLine, ResponseColumns, ResponseLine, ScoreLine
 from tutelage.records import Finish, Prompt
+from tutelage.store.counting import recount
 from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.generations import ensure_prompt, insert_generation_run, next_sample
 from tutelage.store.origins import with_origin
@@ -22,7 +23,7 @@ from tutelage.store.rows import LIVE, ModelInfo, is_held_out
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse, PromptRow, ResponseRow, digest
 from tutelage.store.schema_feedback import ResponseScore, SoftVote
 from tutelage.store.sql import insert_one, insert_rows, shown
-from tutelage.store.voting import insert_soft_vote, recount
+from tutelage.store.voting import insert_soft_vote
 
 # Whose votes the comparisons of a file are that names nobody; the next on a pair is "import 2".
 VOTER = "import"

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Row,
+    and_,
+    case,
+    cast,
+    func,
+    literal_column,
+    select,
+    true,
+)
 
-from tutelage.store.current import IS_CURRENT, IS_SETTLING
+from tutelage.store.current import IS_SETTLING
 from tutelage.store.schema import Annotation, Annotator, Item, PromptRow
-from tutelage.store.schema_feedback import RankEntry, Rating, SchemaVersion, StepMarkRow
+from tutelage.store.schema_feedback import SchemaVersion
 
 APART = 0.5  # share of the widest possible distance from which answers are far apart, and ratings a conflict
+WIDEST = {"pair": 2, "rank": 8, "step": 2}  # distance of answers; of ratings it is a matter of the questions
 
 
 def conflicts(
@@ -21,40 +35,38 @@ def conflicts(
 
     Without `full` also items that still want answers; `among`: only these items.
     """
-    found: dict[int, float] = {}
-    for query, least in _spreads(connection, project_id, full, among):
-        for item, share in connection.execute(query):
-            if share > 0 and share >= least:
-                found[item] = max(found.get(item, 0.0), min(1.0, float(share)))
-    return found
+    found = in_conflict(connection, project_id, full)
+    query = select(Item.id, found.share.label("share")).where(found.holds)
+    if among is not None:
+        query = query.where(Item.id.in_(among))
+    return {row.id: row.share for row in connection.execute(query)}
 
 
 def number_of_conflicts(connection: Connection, project_id: int) -> int:
-    """How many items `conflicts` finds; they are counted where they lie."""
-    total = 0
-    for query, least in _spreads(connection, project_id, True, None):
-        rows = query.subquery()
-        apart = (rows.c.share > 0, rows.c.share >= least)
-        total += connection.scalar(select(func.count(func.distinct(rows.c.id))).where(*apart)) or 0
-    return total
+    """How many items `conflicts` finds."""
+    found = in_conflict(connection, project_id)
+    return connection.scalar(select(func.count()).select_from(Item).where(found.holds)) or 0
 
 
-def _spreads(
-    connection: Connection, project_id: int, full: bool, among: Sequence[int] | None
-) -> Iterator[tuple[Select[Any], float]]:
-    """For each type of item a query for (id, share): how far apart the answers to each of its parts are; and from what share
-    on that is a conflict."""
-    sign = case((Annotation.preference < 0, -1), (Annotation.preference > 0, 1), else_=0)
-    span = (func.max(sign) - func.min(sign)) / 2.0
-    yield _answers(project_id, "pair", span, full, among).group_by(Item.id), 0.0
-    for type, table, value, unit, widest in (
-        ("rank", RankEntry, RankEntry.rank, (RankEntry.slot,), 8.0),
-        ("step", StepMarkRow, StepMarkRow.label, (StepMarkRow.step,), 2.0),
-        ("rate", Rating, Rating.value, (Rating.slot, Rating.criterion), _widest(connection, project_id)),
-    ):
-        spread: Any = (func.max(value) - func.min(value)) / widest
-        query = _answers(project_id, type, spread, full, among).join(table)
-        yield query.group_by(Item.id, *unit), APART if type == "rate" else 0.0
+@dataclass(frozen=True)
+class InConflict:
+    """Of an item, as expressions: how disputed it is, in (0, 1]; whether that is a conflict."""
+
+    share: ColumnElement[float]
+    holds: ColumnElement[bool]
+
+
+def in_conflict(connection: Connection, project_id: int, full: bool = True, least: float = 0.0) -> InConflict:
+    """What `conflicts` asks, for a condition of one's own; `least`: only from that share on."""
+    share = Item.spread / cast(case(WIDEST, value=Item.type, else_=_widest(connection, project_id)), Float)
+    holds = (
+        Item.project_id == project_id,
+        Item.spread > literal_column("0"),  # in the words of its index
+        Item.n_done >= 2,
+        Item.n_done >= Item.overlap if full else true(),
+        share >= case((Item.type == "rate", max(APART, least)), else_=least),
+    )
+    return InConflict(case((share > 1.0, 1.0), else_=share), and_(*holds))
 
 
 def settled_items(connection: Connection, project_id: int) -> set[int]:
@@ -79,20 +91,29 @@ def settlements(
     return list(connection.execute(query.order_by(Annotation.id.desc()).limit(limit)))
 
 
-def unsettled(connection: Connection, project_id: int) -> list[int]:
-    """The items in conflict that nobody has settled, most disputed first."""
-    settled = settled_items(connection, project_id)
-    found = {item: share for item, share in conflicts(connection, project_id).items() if item not in settled}
-    return sorted(found, key=lambda item: (-found[item], item))
+@dataclass(frozen=True)
+class Unsettled:
+    """The conflict that is to be settled next, and how many there are."""
+
+    item_id: int
+    left: int
 
 
-def _answers(project_id: int, type: str, spread: Any, full: bool, among: Sequence[int] | None) -> Select[Any]:
-    """Current counted answers to the items of one type that have two or more; the caller groups them by item."""
-    complete = (Item.n_done >= (Item.overlap if full else 2), Item.n_done >= 2)
-    counted = (Annotation.role == "answer", IS_CURRENT)
-    query = select(Item.id, spread.label("share")).select_from(Item).join(Annotation)
-    query = query.where(Item.project_id == project_id, Item.type == type, *complete, *counted)
-    return query if among is None else query.where(Item.id.in_(among))
+def next_unsettled(connection: Connection, project_id: int, after: int = 0) -> Unsettled | None:
+    """The most disputed of the items in conflict that nobody has settled; `after` one of them that which follows, round and
+    round."""
+    found = in_conflict(connection, project_id)
+    settled = select(Annotation.id).where(Annotation.item_id == Item.id, IS_SETTLING).correlate(Item).exists()
+    waiting = select(Item.id, found.share.label("share")).where(found.holds, ~settled).subquery()
+    left = connection.scalar(select(func.count()).select_from(waiting)) or 0
+    following = select(waiting.c.id).order_by(waiting.c.share.desc(), waiting.c.id).limit(1)
+    share = connection.scalar(select(waiting.c.share).where(waiting.c.id == after))
+    item = None
+    if share is not None:
+        behind = (waiting.c.share < share) | ((waiting.c.share == share) & (waiting.c.id > after))
+        item = connection.scalar(following.where(behind))
+    item = item or connection.scalar(following)
+    return Unsettled(item, left) if item else None
 
 
 def _widest(connection: Connection, project_id: int) -> float:

@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, or_, select
 
 from tutelage.feedback.asking.payloads import LARGEST_ID, ItemType, Model, Short
-from tutelage.feedback.items.conflicts import APART, conflicts
+from tutelage.feedback.items.conflicts import APART, in_conflict
 from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.leaving import IS_ANSWERED, IS_WAITING
 from tutelage.store.schema import (
@@ -94,7 +94,7 @@ def _filters(connection: Connection, project_id: int, query: Query) -> Iterable[
     if query.agreement:
         yield from _agree(connection, project_id, query.agreement)
     if query.state == "conflict":
-        yield _among(sorted(conflicts(connection, project_id)))
+        yield in_conflict(connection, project_id).holds
     elif query.state not in ("", "any"):
         yield _in_state(query.state)
 
@@ -144,11 +144,10 @@ def _is_left(query: Query) -> ColumnElement[bool]:
 
 
 def _agree(connection: Connection, project_id: int, wanted: Agreement) -> Iterable[ColumnElement[bool]]:
-    apart = conflicts(connection, project_id, full=False)
     least = APART if wanted == "far-apart" else 0.0
-    some = _among(sorted(item for item, share in apart.items() if share >= least))
+    apart = in_conflict(connection, project_id, full=False, least=least).holds
     yield Item.n_done >= 2
-    yield ~some if wanted == "agree" else some
+    yield ~apart if wanted == "agree" else apart
 
 
 def _in_state(state: State) -> ColumnElement[bool]:

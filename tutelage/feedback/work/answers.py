@@ -14,7 +14,7 @@ from tutelage.feedback.asking.checking import check_answer
 from tutelage.feedback.asking.payloads import Answer, PairAnswer, RankAnswer, Receipt, Submission, Task
 from tutelage.feedback.asking.slots import to_positions, to_slots
 from tutelage.feedback.errors import Refused
-from tutelage.feedback.items.conflicts import settlements, unsettled
+from tutelage.feedback.items.conflicts import next_unsettled, settlements
 from tutelage.feedback.items.contents import lock_item, steps_shown, texts_of
 from tutelage.feedback.people.access import Member, note
 from tutelage.feedback.projects.projects import schema_at, standing
@@ -33,12 +33,13 @@ from tutelage.feedback.work.leases import (
 from tutelage.feedback.work.telling import help_at
 from tutelage.records import Prompt
 from tutelage.seeds import rng
+from tutelage.store.counting import recount
 from tutelage.store.current import IS_CURRENT
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item
 from tutelage.store.schema_feedback import Assignment, ChatTurn, Draft, Withdrawal
 from tutelage.store.schema_refining import RefinementRound
-from tutelage.store.voting import insert_help, recount
+from tutelage.store.voting import insert_help
 
 LISTED = 200  # settled conflicts, at most
 GONE_ON = "the solution has gone on from these marks: they can no longer be changed."
@@ -117,7 +118,6 @@ def submit_in(
     role = "answer" if is_counted(connection, held.item_id) else "extra"
     key = _store(connection, who, held, submission, role, None, position)
     connection.execute(_DONE, {"assignment": held.id})
-    recount(connection, [held.item_id])
     tell_of_answer(connection, who, held, key)
     return Receipt(annotation_id=key, assignment_id=held.id, extra=role == "extra")
 
@@ -171,10 +171,8 @@ def next_conflict(database: Database, who: Member, after_item: int = 0) -> Confl
     who.require_account("adjudicate")
     with database.write() as connection:
         standing(connection, who.project_id)  # before any item is locked: it may make questions
-        waiting = unsettled(connection, who.project_id)
-        start = waiting.index(after_item) + 1 if after_item in waiting else 0
-        following = [*waiting[start:], *waiting[:start]]  # round and round, until all are settled
-        return _open(connection, who, following[0], len(waiting)) if following else None
+        found = next_unsettled(connection, who.project_id, after_item)
+        return _open(connection, who, found.item_id, found.left) if found else None
 
 
 def conflict(database: Database, who: Member, item_id: int) -> Conflict:
@@ -286,6 +284,7 @@ def _store(
     )
     if held.type == "pair" and role != "adjudication":
         insert_help(connection, annotation_id, help_at(connection, held.id))
+    recount(connection, [held.item_id])
     return annotation_id
 
 

@@ -19,6 +19,7 @@ from tutelage.feedback.items.contents import lock_item, newest_note, steps_shown
 from tutelage.feedback.people.access import TEACHERS, Member
 from tutelage.feedback.projects.projects import Standing, parsed_schema, parsed_settings, standing
 from tutelage.feedback.work.telling import told
+from tutelage.store.counting import answers_of
 from tutelage.store.current import IS_CURRENT, IS_VOTE
 from tutelage.store.origins import IDENTITY
 from tutelage.store.schema import Annotation, Item, ItemResponse, Project, PromptRow, now
@@ -36,7 +37,6 @@ from tutelage.store.schema_feedback import (
     Suggestion,
 )
 from tutelage.store.sql import insert_one, takes_turns
-from tutelage.store.voting import answers_of
 
 OTHER_ITEM = (
     "this answer is about another item, of before a restore or of another store at this address: nothing was stored; "

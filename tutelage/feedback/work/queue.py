@@ -333,7 +333,7 @@ def _answers(
     query = (
         _PAST.add_columns(Annotation.id.label("annotation"), Annotation.submitted_at, _NOTE.label("note"))
         .join(Annotation, Annotation.assignment_id == Assignment.id)
-        .where(Annotation.annotator_id == bindparam("annotator"), IS_VOTE, IS_CURRENT, *conditions)
+        .where(_HERE, Annotation.annotator_id == bindparam("annotator"), IS_VOTE, IS_CURRENT, *conditions)
         .order_by(Annotation.id.desc())
         .limit(limit)
     )
@@ -353,7 +353,7 @@ def _answers(
 
 def _skips(connection: Connection, who: Member) -> list[Past]:
     """What the annotator skipped, newest first."""
-    query = _PAST.where(Assignment.status == "skipped").order_by(Assignment.id.desc()).limit(SHOWN)
+    query = _PAST.where(*_OF_MINE, Assignment.status == "skipped").order_by(Assignment.id.desc()).limit(SHOWN)
     rows = connection.execute(query, _claiming(who, now(), ()))
     return [Past(*_item_of(row), row.assigned_at) for row in rows]
 
@@ -373,8 +373,9 @@ def _count(connection: Connection, column: Any, *conditions: ColumnElement[bool]
 
 # statements: built once (see tasks.py) ------------------------------------------------------------------------------
 
-# Plus 0: to begin with the assignments, not with all items of the project.
-_OF_MINE = (Assignment.annotator_id == bindparam("annotator"), Item.project_id + 0 == bindparam("project"))
+# Plus 0: to begin with the assignments (or answers), not with all items of the project.
+_HERE = Item.project_id + 0 == bindparam("project")
+_OF_MINE = (Assignment.annotator_id == bindparam("annotator"), _HERE)
 # What comes before anything new, in this order: answers sent back; own live leases; steps that a model wrote again, for
 # as long as they are not answered.
 _BACK, _LEASE, _AGAIN = range(3)
@@ -420,7 +421,7 @@ _PAST = (
     )
     .join(Item, Item.id == Assignment.item_id)
     .join(PromptRow, PromptRow.id == Item.prompt_id)
-    .where(*_OF_MINE, Item.owner_id.is_(None))
+    .where(Item.owner_id.is_(None))
 )
 # Counted, not NOT EXISTS: PostgreSQL would join those, and read all that the annotator ever did for each open item.
 _MINE = (
