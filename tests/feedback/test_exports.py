@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -41,6 +42,7 @@ from tutelage.feedback.upkeep import examine
 from tutelage.feedback.work import queue
 from tutelage.files import sha256_of
 from tutelage.records import Prompt, Response
+from tutelage.settings.groups import ExportFormat as Format
 from tutelage.store import ModelInfo, Store
 from tutelage.store.database import Database
 from tutelage.store.origins import identity
@@ -397,3 +399,36 @@ def test_every_format_writes_rows_of_its_own(
     assert all("".join(row["completions"]) in texts and row["labels"] == [False] for row in found["stepwise"])
     criteria = {"overall", "accuracy", "coverage", "coherence"}
     assert all(row["n"] == 1 and set(row["values"]) == criteria for row in found["ratings"])
+
+
+@pytest.mark.parametrize("format", get_args(Format))
+def test_of_a_large_project_the_beginning_is_looked_at(
+    database: Database, busy: Member, format: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ExportSpec(format=format)
+    whole = exporting.preview(database, busy, spec, limit=1_000)
+    assert whole.whole
+    monkeypatch.setattr(exporting, "LOOKED_AT", 1)
+    part = exporting.preview(database, busy, spec, limit=1_000)
+    assert part.first == whole.first[: part.rows] and len(part.first) == part.rows
+    assert part.rows + sum(part.left_out.values()) <= max(1, whole.rows + sum(whole.left_out.values()))
+    if whole.rows > 4:  # raw begins with questions and guidelines, a step's item gives several rows
+        assert not part.whole and part.rows < whole.rows
+
+
+def test_a_look_by_skill_learns_from_all_votes(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    olga = start(store, database, prompts=3)
+    store.add_annotator("cy", "simulated")
+    for n, pair in enumerate(store.pairs("main")):
+        votes = [
+            new_vote(pair.item_id, name, 1 if (n + k) % 3 else -2)
+            for k, name in enumerate(("ann", "bob", "cy"))
+        ]
+        store.add_votes("main", votes)
+    spec = ExportSpec(aggregation="dawid-skene")
+    whole = exporting.preview(database, olga, spec)
+    monkeypatch.setattr(exporting, "LOOKED_AT", 3)
+    part = exporting.preview(database, olga, spec)
+    assert not part.whole and whole.whole and part.first == whole.first and part.rows == 3 < whole.rows

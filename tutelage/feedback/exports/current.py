@@ -31,15 +31,33 @@ T = TypeVar("T")
 JUDGED = ("rank", "step")  # types that judges answer in full; of a pair they say only which is better
 
 
+class LookedEnough(Exception):
+    """Raised out of rows that are only looked at."""
+
+
+@dataclass
+class Look:
+    """A look at the rows: only so many items (responses, answers) are read for it."""
+
+    left: int
+
+    def at_one(self) -> None:
+        if self.left == 0:
+            raise LookedEnough
+        self.left -= 1
+
+
 @dataclass(frozen=True)
 class Source:
     """Where rows come from: an open transaction and the project in it; `left_out` counts, by reason, what gives no row:
-    of pairs, ranked or stepwise items each one, where single responses are rows each response, in raw each answer."""
+    of pairs, ranked or stepwise items each one, where single responses are rows each response, in raw each answer.  `look`:
+    after so many of these LookedEnough is raised."""
 
     connection: Connection
     project_id: int
     spec: ExportSpec
     left_out: Counter[str]
+    look: Look | None = None
 
     @cached_property
     def gold_items(self) -> set[int]:
@@ -57,6 +75,8 @@ class Source:
     def wanted(self, rows: Iterable[tuple[int, str, bool, T]]) -> Iterator[T]:
         """What is to be written of (item, split, redacted, row); the rest is counted."""
         for item_id, split, redacted, row in rows:
+            if self.look is not None:
+                self.look.at_one()
             reason = self._why_not(item_id, split, redacted)
             if reason:
                 self.left_out[reason] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from tutelage import __version__
-from tutelage.feedback.exports.current import Source
+from tutelage.feedback.exports.current import Look, LookedEnough, Source
 from tutelage.feedback.exports.files import as_written, require_room, write_rows
 from tutelage.feedback.exports.foreign import FOREIGN
 from tutelage.feedback.exports.formats import WRITERS
@@ -45,35 +44,53 @@ class Exported:
 
 @dataclass(frozen=True)
 class Preview:
-    """What an export would write: the first rows as they would stand in the file, how many there are, what is left out."""
+    """What an export would write: the first rows as they would stand in the file, how many there are, what is left out.
+
+    Of a large project that is counted over the first LOOKED_AT items; then it is not `whole`.
+    """
 
     first: list[dict[str, Any]]
     rows: int
     left_out: dict[str, int]  # reason -> how many (see `Source`)
+    whole: bool
+
+
+LOOKED_AT = 10_000
 
 
 def preview(database: Database, who: Member, spec: ExportSpec, limit: int = 3) -> Preview:
     """What an export would write.  Needs export.  Refused: invalid (the specification)."""
     require_room(spec)
     left_out: Counter[str] = Counter()
-    all_rows = rows(database, who, spec, left_out)
-    first = list(itertools.islice(all_rows, limit))
-    number = len(first) + sum(1 for _ in all_rows)
-    return Preview(as_written(first, spec, _criteria(database, who)), number, dict(sorted(left_out.items())))
+    first: list[dict[str, Any]] = []
+    number, whole = 0, True
+    try:
+        for row in rows(database, who, spec, left_out, Look(LOOKED_AT)):
+            number += 1
+            if number <= limit:
+                first.append(row)
+    except LookedEnough:
+        whole = False
+    shown = as_written(first, spec, _criteria(database, who))
+    return Preview(shown, number, dict(sorted(left_out.items())), whole)
 
 
 def rows(
-    database: Database, who: Member, spec: ExportSpec, left_out: Counter[str] | None = None
+    database: Database,
+    who: Member,
+    spec: ExportSpec,
+    left_out: Counter[str] | None = None,
+    look: Look | None = None,
 ) -> Iterator[dict[str, Any]]:
     """All rows, for a streamed download; they see one state of the store.  Needs export.
 
-    `left_out` collects what has no place in the format, by reason.
+    `left_out` collects what has no place in the format, by reason.  With a `look` LookedEnough ends them.
     """
     who.require("export")
     writer = _WRITERS[spec.format]
     with database.read() as connection:
         counted = Counter() if left_out is None else left_out
-        yield from writer(Source(connection, who.project_id, spec, counted))
+        yield from writer(Source(connection, who.project_id, spec, counted, look))
 
 
 def export(database: Database, who: Member, spec: ExportSpec, out: Path) -> Exported:

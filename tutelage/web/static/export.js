@@ -30,8 +30,10 @@ function fit() {
 }
 function counted(found) {
   const left = Object.entries(found.left_out);
+  const rows = found.whole ? t("{n} rows", { n: found.rows }) : t("more than {n} rows", { n: found.rows });
   return [
-    h("p", { class: `notice ${found.rows ? "" : "warn"}` }, found.rows ? t("{n} rows", { n: found.rows }) : t("Nothing would be written.")),
+    h("p", { class: `notice ${found.rows ? "" : "warn"}` }, found.rows || !found.whole ? rows : t("Nothing would be written.")),
+    found.whole ? null : h("p", { class: "soft small" }, t("This project is large: only its beginning was counted.")),
     left.length ? h("p", { class: "soft small" }, t("Left out:"), " ", left.map(([why, n]) => `${REASONS[why] ?? t("split {name}", { name: why.replace("split ", "") })}: ${n}`).join(", ")) : null,
   ].filter(Boolean);
 }
