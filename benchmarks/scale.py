@@ -7,6 +7,7 @@ Linux only: memory is RssAnon in /proc, beyond what the process had before the w
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from benchmarks.memory import Peak, anonymous_mib
 from benchmarks.scale_fill import PROJECT, fill
+from tutelage.feedback.asking.payloads import PairAnswer, Submission
 from tutelage.feedback.exports.exporting import ExportSpec, export
 from tutelage.feedback.insights import totals
 from tutelage.feedback.insights.figures import insight
@@ -45,9 +47,10 @@ class ScaleBenchSettings(Settings):
         "", "URL of a PostgreSQL database `postgres`, beside which others are made; empty: SQLite files."
     )
     parts: list[str] = setting(
-        ["claim", "home", "totals", "settle", "insights", "export", "raw", "train"], "What to measure."
+        ["claim", "answer", "home", "totals", "settle", "insights", "export", "raw", "train"],
+        "What to measure.",
     )
-    claims: int = setting(200, "Items that are claimed.", ge=1)
+    claims: int = setting(200, "Items that are claimed, and answered.", ge=1)
     folder: str = setting("", "Folder for SQLite files and exports, kept; empty: a temporary one.")
 
 
@@ -72,6 +75,23 @@ def claim(place: str, settings: ScaleBenchSettings) -> Figures:
         "claim_p99_ms": float(np.percentile(wall, 99)),
         "claim_cpu_ms": float(np.median(cpu)),
     }
+
+
+def answer(place: str, settings: ScaleBenchSettings) -> Figures:
+    """An answer, stored: of several annotators in turns."""
+    database = Database(place)
+    people = [_member(database, f"annotator-{n}") for n in range(CLAIMERS)]
+    times = []
+    for n in range(settings.claims + CLAIMERS):
+        who = people[n % CLAIMERS]
+        task = queue.next_task(database, who)
+        assert task is not None
+        said = Submission(client_key=secrets.token_hex(8), answer=PairAnswer(preference=n % 7 - 3))
+        began, spent = time.perf_counter(), time.process_time()
+        answers.submit(database, who, task.assignment_id, said)
+        times.append((time.perf_counter() - began, time.process_time() - spent))
+    wall, cpu = np.array(times[CLAIMERS:]).T * 1000
+    return {"answer_ms": float(np.median(wall)), "answer_cpu_ms": float(np.median(cpu))}
 
 
 def home(place: str, settings: ScaleBenchSettings) -> Figures:
@@ -142,6 +162,7 @@ def train(place: str, settings: ScaleBenchSettings) -> Figures:
 
 PARTS: dict[str, Callable[[str, ScaleBenchSettings], Figures]] = {
     "claim": claim,
+    "answer": answer,
     "home": home,
     "totals": counts,
     "settle": settle,
