@@ -244,6 +244,14 @@ def test_one_head_says_nothing_of_how_groups_differ(base: Path, tmp_path: Path) 
         adapt(tmp_path / "one", comparisons(tmp_path / "labels.jsonl", 4), tmp_path / "run")
 
 
+def test_heads_of_criteria_are_not_of_groups(base: Path, tmp_path: Path) -> None:
+    module = load_scalar(base / "model", heads=2)
+    name_heads(module, ["true", "kind"], [1.0, 0.5], "criteria")
+    save(module, make_tokenizer(), tmp_path / "rated" / "model")
+    with pytest.raises(ValueError, match="has a head for each criterion of ratings, not of a group"):
+        adapt(tmp_path / "rated", comparisons(tmp_path / "labels.jsonl", 4), tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

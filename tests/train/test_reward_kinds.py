@@ -22,7 +22,7 @@ from tutelage.judges.build import build_judge
 from tutelage.launch import launch
 from tutelage.models.loading import load_scalar, save
 from tutelage.records import Prompt, Response
-from tutelage.settings.reward import RewardSettings
+from tutelage.settings.reward import ProcessSettings, RewardSettings
 from tutelage.settings.rl import PPOSettings
 from tutelage.train.plan import plan
 from tutelage.train.ratings import scale_of, sentence
@@ -158,6 +158,14 @@ def test_an_encoder_is_not_pooled_twice(encoder: Path, tmp_path: Path) -> None:
         train(encoder, comparisons(tmp_path / "pairs.jsonl"), tmp_path / "run", pooling="mean")
 
 
+def test_an_encoder_reads_steps_with_those_behind_them(encoder: Path, tmp_path: Path) -> None:
+    rows = ({"prompt": f"{i} +", "steps": ["cat", "dog"], "marks": [1, -1]} for i in range(9))
+    (tmp_path / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = ProcessSettings(model=str(encoder), data=str(tmp_path / "steps.jsonl"), out=tmp_path / "run")
+    with pytest.raises(ValueError, match="is an encoder, which reads every step with those that follow it"):
+        launch("process", settings, Console(quiet=True))
+
+
 def test_the_head_of_an_encoder_depends_on_the_seed_alone(encoder: Path) -> None:
     torch.manual_seed(1)
     one = load_scalar(encoder, seed=3).state_dict()
@@ -220,6 +228,7 @@ def test_ratings_give_a_head_for_each_criterion_and_their_weighted_mean(base: Pa
     train(base, tmp_path / "ratings.jsonl", launch_rows, **given)
     by_task = {(r.metric, r.task): r.value for r in rows.read(launch_rows / "results.json")}
     assert by_task["rating_correlation", "good"] > 0.9 and by_task["rating_explained", "good"] > 0.8  # type: ignore[operator]
+    assert json.loads((launch_rows / "model" / "config.json").read_text())["tutelage_heads"] == "criteria"
     judge = build_judge({"judge": str(launch_rows), "normalise": "none"})
     for score in judge.score(answers(" cat", " red")):
         assert score

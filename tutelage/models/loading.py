@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ from tutelage.seeds import torch_generator
 
 PAD = "<|pad|>"
 Source = str | Path | PreTrainedConfig
+HeadsOf = Literal["groups", "criteria"]
 """Where a model is (a folder, or its name on the hub), or what it would be."""
 
 SPECIMEN = """Don't split the  difference: 1,234.5 naïve cafés, cafe\u0301s & Größen (ß); x_1 += f(y)[-2]  # TODO
@@ -359,13 +360,22 @@ def set_pooling(module: Hosted, pooling: Pooling) -> None:
         del config.tutelage_score_pooling
 
 
-def name_heads(module: Hosted, names: Sequence[str], weights: Sequence[float] = ()) -> None:
+def name_heads(
+    module: Hosted, names: Sequence[str], weights: Sequence[float] = (), of: HeadsOf = "groups"
+) -> None:
     """Say in the config what each head of a scalar model is for, and what it counts in the score (no weights: all alike);
     nothing where `names` is empty: it has one."""
     if names:
+        module.config.tutelage_heads = of
         module.config.id2label = dict(enumerate(names))
         module.config.label2id = {name: number for number, name in enumerate(names)}
         module.config.tutelage_head_weights = list(weights or [1.0] * len(names))
+
+
+def heads_are_of(module: Hosted) -> HeadsOf:
+    """What the heads stand for; earlier versions did not say."""
+    found: HeadsOf = getattr(module.config, "tutelage_heads", "groups")
+    return found
 
 
 def one_score(module: Hosted, scores: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tutelage.data.preflight.report import check
 from tutelage.data.preflight.responses import comparisons_of, prepare_comparisons
-from tutelage.models.loading import load_scalar, load_tokenizer
+from tutelage.models.loading import heads_are_of, load_scalar, load_tokenizer
 from tutelage.models.passes import forward_pass
 from tutelage.models.policy import EncoderModule, ScalarModule
 from tutelage.parallel import World
@@ -149,6 +149,11 @@ def heads_of(module: ScalarModule, name: str, single: bool = False) -> Floats:
             f"model={name} is an encoder, whose head is more than one layer, and only the last layer is fitted to a group: train "
             "the groups' heads on a model that reads from left to right."
         )
+    if heads_are_of(module) != "groups":
+        raise ValueError(
+            f"model={name} has a head for each criterion of ratings, not of a group: train one with a head for each group, as "
+            "tutelage reward groups=each."
+        )
     heads = module.head.weight.detach().double().cpu().numpy()
     if len(heads) < 2 and not single:
         raise ValueError(
@@ -175,8 +180,9 @@ def set_head(module: ScalarModule, head: Floats) -> None:
             new.bias.copy_(before.bias.mean()[None])
     host.score = new.to(before.weight.device).requires_grad_(before.weight.requires_grad)
     host.num_labels = host.config.num_labels = 1
-    if hasattr(host.config, "tutelage_head_weights"):
-        del host.config.tutelage_head_weights
+    for said in ("tutelage_heads", "tutelage_head_weights"):
+        if hasattr(host.config, said):
+            delattr(host.config, said)
     forget_steps(module)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tutelage.models.loading import name_heads, one_score, set_pooling, set_score_normalisation
+from tutelage.models.loading import HeadsOf, name_heads, one_score, set_pooling, set_score_normalisation
 from tutelage.models.policy import ScalarModule
 from tutelage.parallel import World
 from tutelage.runs import MEMBERS, Run
@@ -44,6 +44,7 @@ def make_members(
     tokenizer: PreTrainedTokenizerBase,
     world: World,
     heads: Mapping[str, float],
+    of: HeadsOf = "groups",
 ) -> list[Member]:
     """The reward models to train; the first is the one that `members=1` gives.  heads: their names and weights; {}: one."""
     setup, found = setup_for(settings, world), []
@@ -53,7 +54,7 @@ def make_members(
         model = replace(setup, seed=seed).scalar(start, tokenizer, max(1, len(heads)))
         set_pooling(model, settings.pooling)
         forget_steps(model)
-        name_heads(model, list(heads), list(heads.values()))
+        name_heads(model, list(heads), list(heads.values()), of)
         ties = Ties(settings.loss) if settings.loss in ("davidson", "rao-kupper") else None
         found.append(Member(name, model, seed, ties if ties is None else ties.to(world.device)))
     return found

@@ -36,7 +36,7 @@ from tutelage.feedback.training.source import is_store_source
 from tutelage.files import write_jsonl_atomic
 from tutelage.judges.process import Floats, p_right, read_logits
 from tutelage.models.loading import load_tokenizer
-from tutelage.models.policy import ScalarModule
+from tutelage.models.policy import EncoderModule, ScalarModule
 from tutelage.models.step_head import StepHead
 from tutelage.ops.losses import step_marks
 from tutelage.parallel import World
@@ -83,6 +83,11 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     tokenizer = load_tokenizer(start)
     head = StepHead(settings.step_end, settings.marks, 3 if settings.neutral == "class" else 1)
     model = setup_for(settings, world).scalar(start, tokenizer, head.classes)
+    if isinstance(model, EncoderModule):
+        raise ValueError(
+            f"model={settings.model} is an encoder, which reads every step with those that follow it, and a step is scored by what "
+            "stands before it: take a model that reads from left to right."
+        )
     head.keep(model)
     train, held_out, marks = _prepare(settings, tokenizer, model, run)
     algorithm = ProcessRewardModelling(model, train, settings)

@@ -141,7 +141,7 @@ def learn_ratings(
     train, held_out, left_out = _read(settings, run)
     criteria = settings.criteria or dict.fromkeys(criteria_of(train, held_out), 1.0)
     heads = criteria if len(criteria) > 1 else {}
-    members = make_members(settings, start, tokenizer, world, heads)
+    members = make_members(settings, start, tokenizer, world, heads, "criteria")
 
     limit = context_limit(settings.max_length, members[0].model)
     prepared, kept_ones = (
