@@ -21,6 +21,7 @@ from tutelage.feedback.asking.payloads import PairAnswer
 from tutelage.feedback.exports.exporting import ExportSpec, export
 from tutelage.feedback.insights import census, sampling, totals
 from tutelage.feedback.insights.figures import insight
+from tutelage.feedback.items.conflicts import next_unsettled
 from tutelage.feedback.people.access import Member
 from tutelage.feedback.people.users import find_user
 from tutelage.feedback.projects import projects
@@ -180,7 +181,7 @@ def plans(database: Database, work: Callable[[], object]) -> list[str]:
 
 
 @pytest.mark.parametrize("analysed", [False, True])
-def test_no_claim_and_no_answer_goes_through_a_whole_table(
+def test_no_claim_no_answer_and_no_total_goes_through_a_whole_table(
     stores: dict[int, Path], tmp_path: Path, analysed: bool
 ) -> None:
     path = tmp_path / "store.sqlite"
@@ -203,6 +204,20 @@ def test_no_claim_and_no_answer_goes_through_a_whole_table(
     assert len(found) > 30
     assert [line for line in found if WHOLE.search(line)] == []
     assert any("ix_item_open" in line for line in found)
+
+    def look() -> None:
+        owner = member(database, "owner")
+        totals.totals(database, owner)
+        with database.read() as connection:
+            assert next_unsettled(connection, owner.project_id) is not None
+
+    found = plans(database, look)
+    few = "(?! USING (COVERING )?INDEX annotation_revised_once| USING (COVERING )?INDEX ix_annotation_uncounted)"
+    through = re.compile(
+        rf"SCAN (annotation|assignment)\b{few}|SEARCH annotation .*ix_annotation_item_id_annotator_id"
+    )
+    assert [line for line in found if through.match(line)] == []
+    assert not analysed or any("ix_item_apart" in line for line in found)
     database.close()
 
 

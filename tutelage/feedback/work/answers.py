@@ -169,10 +169,13 @@ def next_conflict(database: Database, who: Member, after_item: int = 0) -> Confl
     apart.  Rewrites and chats have no conflicts.
     """
     who.require_account("adjudicate")
+    with database.read() as connection:  # of a large project it takes a while, and nobody waits for it
+        found = next_unsettled(connection, who.project_id, after_item)
+    if found is None:
+        return None
     with database.write() as connection:
         standing(connection, who.project_id)  # before any item is locked: it may make questions
-        found = next_unsettled(connection, who.project_id, after_item)
-        return _open(connection, who, found.item_id, found.left) if found else None
+        return _open(connection, who, found.item_id, found.left)
 
 
 def conflict(database: Database, who: Member, item_id: int) -> Conflict:
