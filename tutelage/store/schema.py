@@ -186,6 +186,7 @@ FIRST_ANSWER = "supersedes_id IS NULL AND role <> 'adjudication'"
 REVISION = "supersedes_id IS NOT NULL"
 FIRST_ADJUDICATION = "supersedes_id IS NULL AND role = 'adjudication'"
 UNCOUNTED = "role <> 'answer'"
+WITH_REASON = "reason <> ''"
 APART = "spread > 0"
 # As SQLAlchemy writes these conditions for each database: an index answers only what is asked in its own words.
 SHARED = {"sqlite": "owner_id IS NULL AND closed IS 0", "postgresql": "owner_id IS NULL AND closed IS false"}
@@ -293,6 +294,7 @@ class Annotation(Base):
             "annotation_settled_once", "item_id", where=everywhere(FIRST_ADJUDICATION), unique=True
         ),
         partial_index("ix_annotation_uncounted", "item_id", where=everywhere(UNCOUNTED)),
+        partial_index("ix_annotation_reason", "item_id", where=everywhere(WITH_REASON)),  # searched
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

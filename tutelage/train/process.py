@@ -85,8 +85,8 @@ def main(settings: Settings, world: World, run: Run) -> Path:
     model = setup_for(settings, world).scalar(start, tokenizer, head.classes)
     if isinstance(model, EncoderModule):
         raise ValueError(
-            f"model={settings.model} is an encoder, which reads every step with those that follow it, and a step is scored by what "
-            "stands before it: take a model that reads from left to right."
+            f"model={settings.model} is an encoder, which reads every step with those that follow it, and a step is scored by "
+            "what stands before it: take a model that reads from left to right."
         )
     head.keep(model)
     train, held_out, marks = _prepare(settings, tokenizer, model, run)

@@ -218,13 +218,15 @@ def set_settings(
 def answered_by_programs_only(database: Database, who: Member) -> bool:
     """Whether there are answers, and none of them by a person: what a store is like after `label`."""
     with database.read() as connection:
-        query = select(Annotator.kind).join(Annotation)
-        query = query.join(Item).where(Item.project_id == who.project_id)
-        programs = Annotator.kind != "human"
-        return (
-            connection.scalar(query.where(programs).limit(1)) is not None
-            and connection.scalar(query.where(~programs).limit(1)) is None
+        here = select(Annotation.id).join(Item).where(Item.project_id == who.project_id)
+        by_any = here.join(Annotator, Annotator.id == Annotation.annotator_id).with_only_columns(
+            Annotator.kind
         )
+        if connection.scalar(by_any.limit(1)) in (None, "human"):  # of many answers this one mostly tells
+            return False
+        by_them = here.where(Annotation.annotator_id == Annotator.id).correlate(Annotator).exists()
+        people = select(Annotator.id).where(Annotator.kind == "human", by_them)
+        return connection.scalar(people.limit(1)) is None
 
 
 def ask_one_more(database: Database, who: Member) -> int:
@@ -294,8 +296,11 @@ def audit(
 def answered_by(key: int) -> Subquery:
     """By annotator of a project: how many items they answered (`n`), and when `last`."""
     last = func.max(Annotation.submitted_at).label("last")
-    query = select(Annotation.annotator_id, func.count().label("n"), last).join(Item)
-    return query.where(Item.project_id == key, IS_FIRST).group_by(Annotation.annotator_id).subquery()
+    who = (Annotation.annotator_id + 0).label(
+        "annotator_id"
+    )  # plus 0: answers are read as they lie, not by annotator
+    here = select(Item.id).where(Item.id == Annotation.item_id, Item.project_id == key).exists()
+    return select(who, func.count().label("n"), last).where(here, IS_FIRST).group_by(who).subquery()
 
 
 def settings_of(connection: Connection, key: int) -> ProjectSettings:

@@ -1,4 +1,4 @@
-"""How far apart an item's answers lie, kept with it.
+"""How far apart an item's answers lie, kept with it; an index of the answers with a reason.
 
 Revision ID: 0012
 """
@@ -23,7 +23,10 @@ PARTS = (
     ("step", "step_mark", "label", "step"),
     ("rate", "rating", "value", "slot, criterion"),
 )
-APART: dict[str, Any] = {f"{database}_where": sa.text("spread > 0") for database in ("sqlite", "postgresql")}
+
+
+def where(condition: str) -> dict[str, Any]:
+    return {f"{database}_where": sa.text(condition) for database in ("sqlite", "postgresql")}
 
 
 def upgrade() -> None:
@@ -35,9 +38,13 @@ def upgrade() -> None:
         widest = f"""SELECT {distance} FROM annotation JOIN {table} ON {table}.annotation_id = annotation.id
             WHERE {COUNTED} GROUP BY {part} ORDER BY {distance} DESC LIMIT 1"""
         op.execute(f"UPDATE item SET spread = COALESCE(({widest}), 0) WHERE type = '{type}'")
-    op.create_index("ix_item_apart", "item", ["project_id", "type", "spread", "n_done"], **APART)
+    op.create_index(
+        "ix_item_apart", "item", ["project_id", "type", "spread", "n_done"], **where("spread > 0")
+    )
+    op.create_index("ix_annotation_reason", "annotation", ["item_id"], **where("reason <> ''"))
 
 
 def downgrade() -> None:
+    op.drop_index("ix_annotation_reason", "annotation")
     op.drop_index("ix_item_apart", "item")
     op.drop_column("item", "spread")
