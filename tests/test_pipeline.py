@@ -26,7 +26,7 @@ WORLD = {
 }
 
 
-def settings(folder: Path, *stages: dict[str, Any], **shared: int) -> RunPipelineSettings:
+def settings(folder: Path, *stages: dict[str, Any], **shared: Any) -> RunPipelineSettings:
     return RunPipelineSettings.model_validate({"stages": list(stages), "out": folder, **shared})
 
 
@@ -65,6 +65,25 @@ class Rewarded(RunSettings):
     """As the settings of an on-policy command."""
 
     reward: Reward = setting("runs/reward", "Who scores.")
+
+
+def test_servers_draw_for_the_stages_whose_policy_learns(tmp_path: Path) -> None:
+    """And for no other: the weights of a server move on, and what `sample` and `eval` are to draw from stands in their settings."""
+    a, b = "http://localhost:8000", "http://localhost:8001"
+    policy = {"prompts": "p.jsonl", "reward": "length"}
+    stages = (
+        {"command": "sample", "model": "m", "prompts": "p.jsonl"},
+        {"command": "ppo", "model": "m", **policy},
+        {"command": "reinforce", "model": "m", **policy, "rollouts": b},
+        {"command": "raft", "model": "m", **policy, "rollouts": "local"},
+        {"command": "eval", "models": ["@ppo"], "prompts": "p.jsonl"},
+        {"command": "mark", "model": "m", "prompts": "p.jsonl"},
+    )
+    plan = settings(tmp_path, *stages, rollouts=a)
+    drawn = {stage.name: getattr(stage.settings, "rollouts", None) for stage in pipeline.plan(plan)}
+    assert drawn == {"sample": "local", "ppo": a, "reinforce": b, "raft": "local", "eval": {}, "mark": 8}
+    with pytest.raises(ValueError, match="nonsense is no address of a server"):
+        settings(tmp_path, *stages, rollouts="nonsense")
 
 
 def test_names_stand_for_folders_within_a_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

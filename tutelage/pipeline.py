@@ -44,6 +44,7 @@ from tutelage.settings.groups import RanksSettings, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
 from tutelage.settings.preference import DPOSettings, KTOSettings
 from tutelage.settings.reward import ProcessSettings, RewardSettings
+from tutelage.settings.served import SyncedSettings
 from tutelage.settings.train import SFTSettings
 from tutelage.stopping import Until, read_until
 
@@ -194,6 +195,8 @@ def _stage(given: Mapping[str, Any], known: Known, settings: RunPipelineSettings
         "store": str(settings.out / "store.sqlite"),
         **settings.model_dump(include=set(RanksSettings.model_fields)),
     }
+    if issubclass(stage_class(command, where), SyncedSettings):
+        shared["rollouts"] = settings.rollouts
     return Stage(name, command, stage_settings(command, values, shared, folder, where))
 
 

@@ -5,13 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from tutelage.settings.base import Settings, setting
 from tutelage.settings.groups import RanksSettings
+from tutelage.settings.served import LOCAL, checked
 
 
-class RunPipelineSettings(RanksSettings):
+class ScaledSettings(RanksSettings):
+    """Where the stages of a pipeline run."""
+
+    rollouts: str | list[str] = setting(
+        LOCAL,
+        "Who draws responses in stages whose policy learns, where they do not say: local (their own process), or the URL of a "
+        "server, which gets the policy's weights, or several.",
+        everyday=False,
+    )
+
+    _addresses = field_validator("rollouts")(checked)
+
+
+class RunPipelineSettings(ScaledSettings):
     """Run the stages of a pipeline file; a stage whose inputs and settings are unchanged is skipped."""
 
     stages: list[dict[str, Any]] = setting(
@@ -119,14 +133,14 @@ class StudySettings(Settings):
         return self
 
 
-class DemoSettings(RanksSettings):
+class DemoSettings(ScaledSettings):
     """The whole loop in the embedded world, from an untrained model to one that people prefer."""
 
     out: Path = setting(Path("runs/demo"), "Folder of the demo: each stage's run folder is below it.")
     seed: int = setting(0, "Seed of everything random.", ge=0)
 
 
-class DemoRefineSettings(RanksSettings):
+class DemoRefineSettings(ScaledSettings):
     """Steps marked, explained, rewritten and learnt in the embedded world, beside choosing by answers at equal minutes."""
 
     out: Path = setting(Path("runs/demo-refine"), "Folder of the demo: each stage's run folder is below it.")

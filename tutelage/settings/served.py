@@ -20,6 +20,18 @@ def check_address(url: str, instead: str = "write ") -> None:
         raise ValueError(f"{url} is no address of a server: {instead}a URL such as http://localhost:8000")
 
 
+def checked(rollouts: str | list[str]) -> str | list[str]:
+    """What is said of who draws, as it is.  Raises ValueError for anything but local and addresses."""
+    for url in [rollouts] if isinstance(rollouts, str) else rollouts:
+        if url != LOCAL:
+            check_address(url, "write local, or ")
+    if not rollouts or (
+        isinstance(rollouts, list) and (LOCAL in rollouts or len(set(rollouts)) < len(rollouts))
+    ):
+        raise ValueError("give local, or the URLs of servers, each once")
+    return rollouts
+
+
 class AskingSettings(Settings):
     """How servers that draw responses are asked, over HTTP."""
 
@@ -97,12 +109,7 @@ class ServedSettings(AskingSettings):
     @field_validator("rollouts")
     @classmethod
     def _addresses(cls, given: str | list[str]) -> str | list[str]:
-        for url in [given] if isinstance(given, str) else given:
-            if url != LOCAL:
-                check_address(url, "write local, or ")
-        if not given or (isinstance(given, list) and (LOCAL in given or len(set(given)) < len(given))):
-            raise ValueError("give local, or the URLs of servers, each once")
-        return given
+        return checked(given)
 
 
 class SyncedSettings(ServedSettings):
