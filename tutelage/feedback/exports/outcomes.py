@@ -76,9 +76,8 @@ def compared(source: Source, ranked: bool = True) -> Iterator[tuple[VotedPair, C
         every = stream_voted_pairs(counting.connection, counting.project_id, ranked)
         return counting.wanted((pair.item_id, pair.split, pair.redacted, pair) for pair in every)
 
-    aside = replace(
-        source, left_out=Counter[str](), look=None
-    )  # a pair counts once, however often it is read
+    # Learning skill reads all pairs, which count once, however often they are read.
+    aside = replace(source, left_out=Counter[str](), look=None)
     skill = skill_of(lambda: pairs(aside), source.aggregation)
     for pair, row in aggregated(pairs(source), source.aggregation, source.spec.ties, skill):
         if isinstance(row, str):

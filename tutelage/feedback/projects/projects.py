@@ -219,10 +219,8 @@ def answered_by_programs_only(database: Database, who: Member) -> bool:
     """Whether there are answers, and none of them by a person: what a store is like after `label`."""
     with database.read() as connection:
         here = select(Annotation.id).join(Item).where(Item.project_id == who.project_id)
-        by_any = here.join(Annotator, Annotator.id == Annotation.annotator_id).with_only_columns(
-            Annotator.kind
-        )
-        if connection.scalar(by_any.limit(1)) in (None, "human"):  # of many answers this one mostly tells
+        one = here.join(Annotator, Annotator.id == Annotation.annotator_id).limit(1)
+        if connection.scalar(one.with_only_columns(Annotator.kind)) in (None, "human"):  # which mostly tells
             return False
         by_them = here.where(Annotation.annotator_id == Annotator.id).correlate(Annotator).exists()
         people = select(Annotator.id).where(Annotator.kind == "human", by_them)
@@ -296,9 +294,8 @@ def audit(
 def answered_by(key: int) -> Subquery:
     """By annotator of a project: how many items they answered (`n`), and when `last`."""
     last = func.max(Annotation.submitted_at).label("last")
-    who = (Annotation.annotator_id + 0).label(
-        "annotator_id"
-    )  # plus 0: answers are read as they lie, not by annotator
+    # Plus 0: answers are read as they lie, not by annotator.
+    who = (Annotation.annotator_id + 0).label("annotator_id")
     here = select(Item.id).where(Item.id == Annotation.item_id, Item.project_id == key).exists()
     return select(who, func.count().label("n"), last).where(here, IS_FIRST).group_by(who).subquery()
 
