@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -160,3 +161,21 @@ def test_what_a_user_can_mend_is_said_once_and_not_tried_again(
     )
     assert found.returncode == 1
     assert found.stderr.count("error:") == 1 and "Traceback" not in found.stderr, found.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "nonsense"])
+def test_a_cluster_that_does_not_answer_is_said_at_once(
+    tmp_path: Path,
+    base: Path,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = address.format(port=free.getsockname()[1])  # where nobody listens
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        arguments = words(base, tmp_path / "ray", "launch=ray", "ranks=2")
+        assert run_command(find("ppo"), arguments) == 1
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1 and f"RAY_ADDRESS={address}" in said and "Traceback" not in said

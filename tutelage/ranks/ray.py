@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ QUIET = {
 }
 Launch = Callable[[str, Any, Console | None], object]
 TEXT, ERROR = "text", "error"
+ANSWERS = 10  # seconds in which a cluster must answer
 GOES_ON = "The same command goes on from the last checkpoint."
 
 
@@ -83,11 +85,25 @@ def _connect(ray: Any, settings: LaunchSettings) -> None:
     if ray.is_initialized():
         return
     shared = {"log_to_driver": False, "logging_level": "ERROR"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**shared)
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            _reach(address)
+            ray.init(**shared)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"RAY_ADDRESS={address}: {sentence_of(error).rstrip('.')}: look at the address (`ray status` on the cluster), or "
+                "leave RAY_ADDRESS out for a Ray on this machine."
+            ) from None
         return
     places = max(os.cpu_count() or 1, settings.ranks)
     ray.init("local", num_cpus=places, include_dashboard=False, **shared)  # whatever else may run here
+
+
+def _reach(address: str) -> None:
+    """Raises OSError for a machine that does not answer, which Ray itself would wait minutes for."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=ANSWERS).close()
 
 
 def _trainer(given: dict[str, Any], storage: Path) -> Any:
