@@ -68,7 +68,7 @@ class Rewarded(RunSettings):
 
 
 def test_servers_draw_for_the_stages_whose_policy_learns(tmp_path: Path) -> None:
-    """And for no other: the weights of a server move on, and what `sample` and `eval` are to draw from stands in their settings."""
+    """And for no other: a server's weights move on, and what `sample` and `eval` draw from stands in their settings."""
     a, b = "http://localhost:8000", "http://localhost:8001"
     policy = {"prompts": "p.jsonl", "reward": "length"}
     stages = (
