@@ -406,7 +406,9 @@ def kl_rows(folder: Path) -> dict[str, float]:
     return {row["model"]: row["value"] for row in rows if row["metric"] == "kl" and row["task"] == "all"}
 
 
-@pytest.mark.parametrize("more", [-10, 0, 20])
+@pytest.mark.parametrize(
+    "more", [pytest.param(-10, marks=pytest.mark.slow), pytest.param(0, marks=pytest.mark.slow), 20]
+)
 def test_a_model_with_another_tokenizer_has_no_kl_and_that_is_said(
     folder: Path, tokenizer: PreTrainedTokenizerFast, more: int
 ) -> None:

@@ -82,7 +82,8 @@ def exported(format: str) -> Callable[[Path, Path], Callable[[], object]]:
 
 
 @pytest.mark.parametrize(
-    "prepared", [trained, pytest.param(exported("preference"), marks=pytest.mark.slow), exported("raw")]
+    "prepared",
+    [trained, *(pytest.param(exported(format), marks=pytest.mark.slow) for format in ("preference", "raw"))],
 )
 def test_reading_six_times_as_much_needs_no_more_memory(
     prepared: Callable[[Path, Path], Callable[[], object]],

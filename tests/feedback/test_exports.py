@@ -401,7 +401,13 @@ def test_every_format_writes_rows_of_its_own(
     assert all(row["n"] == 1 and set(row["values"]) == criteria for row in found["ratings"])
 
 
-@pytest.mark.parametrize("format", get_args(Format))
+@pytest.mark.parametrize(
+    "format",
+    [
+        pytest.param(one, marks=() if one in ("preference", "raw") else pytest.mark.slow)
+        for one in get_args(Format)
+    ],
+)
 def test_of_a_large_project_the_beginning_is_looked_at(
     database: Database, busy: Member, format: Format, monkeypatch: pytest.MonkeyPatch
 ) -> None:

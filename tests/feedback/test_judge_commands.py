@@ -259,6 +259,7 @@ def test_people_are_asked_where_the_judge_is_unsure(sampled: Path, server: Serve
         settings(sampled, people_below=0.8)
 
 
+@pytest.mark.slow
 def test_several_language_models_are_told_apart_in_what_they_cost(sampled: Path, server: Server) -> None:
     judge = [
         *server.part(**PRICED, name="one"),

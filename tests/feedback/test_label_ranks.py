@@ -41,7 +41,9 @@ def labelled(folder: Path, judge: Any, ranks: int) -> dict[tuple[str, str], Vote
     return votes_in(folder)
 
 
-@pytest.mark.parametrize("mixed", [False, True], ids=["alone", "mixed"])
+@pytest.mark.parametrize(
+    "mixed", [pytest.param(False, marks=pytest.mark.slow, id="alone"), pytest.param(True, id="mixed")]
+)
 def test_two_ranks_vote_as_one_process(tmp_path: Path, model: str, mixed: bool) -> None:
     judge: Any = [{"judge": model}, RULE] if mixed else model  # a mix is measured first, on what rank 0 reads
     alone = labelled(tmp_path / "one", judge, 1)

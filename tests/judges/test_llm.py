@@ -389,6 +389,7 @@ def test_what_was_on_its_way_is_asked_again_and_counted(server: Server, tmp_path
     assert rows(tmp_path, "attempts")[0] == (2,)
 
 
+@pytest.mark.slow
 def test_a_pace_is_kept(server: Server, tmp_path: Path) -> None:
     """Nothing that is sent comes sooner than the limit allows, whoever else waits."""
     import time

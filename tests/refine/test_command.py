@@ -133,6 +133,7 @@ def test_people_are_waited_for(given: dict[str, Any]) -> None:
     assert "is done already" in run(given)
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_people_answer(given: dict[str, Any]) -> None:
     def begun() -> int:
         with suppress(ValueError):  # no project yet

@@ -47,6 +47,7 @@ def essence(response: Response) -> tuple:
     return response.prompt, response.prompt_ids, response.sample_index, response.ids, response.finish
 
 
+@pytest.mark.slow
 def test_without_a_beginning_it_is_generate(generator, prompts) -> None:
     assert generator.continue_from([Prefix(p) for p in prompts], SAMPLING) == generator.generate(
         prompts, SAMPLING

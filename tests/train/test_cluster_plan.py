@@ -190,6 +190,7 @@ def test_an_adapter_moves_its_base_but_sums_only_itself(small: str) -> None:
     assert found.passes.bytes == 0.75 * (2 * (ALL + adapters) * 2 + adapters * 4)
 
 
+@pytest.mark.slow
 def test_a_policy_that_practises_has_a_copy_that_writes(small: str) -> None:
     settings = PPOSettings(
         prompts="x",

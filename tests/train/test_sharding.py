@@ -148,7 +148,7 @@ def compare(one: Path, other: Path) -> None:
             assert torch.allclose(weights[key], value, atol=5e-6), key
 
 
-FAST = ("sft", "dpo")
+FAST = ("sft",)
 
 
 @pytest.mark.parametrize(

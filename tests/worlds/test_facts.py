@@ -219,6 +219,7 @@ def test_answers_and_admissions_begin_alike_and_are_read_as_what_they_are() -> N
 # ---- a teacher who reads more ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_teacher_reads_what_the_student_does_and_as_much_more_as_said(tmp_path: Path) -> None:
     """Of 400 people: of the facts three tenths in no text, the share in the teacher's alone; each 24 times; groups say which."""
     write_world(tmp_path, 3, people=400, teacher_share=0.35, **SIZES)  # type: ignore[arg-type]

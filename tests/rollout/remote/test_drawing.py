@@ -83,7 +83,16 @@ def test_greedy(served, model, tokenizer, prompts):
     same(plain([served.url], served).generate(prompts, sampling), expected)
 
 
-@pytest.mark.parametrize("fault", [{"error": 3}, {"drop": 3}, {"hang": 2}, {"abort": 2}, {"mislabel": 2}])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"error": 3},
+        {"drop": 3},
+        pytest.param({"hang": 2}, marks=pytest.mark.slow),
+        {"abort": 2},
+        {"mislabel": 2},
+    ],
+)
 def test_faults_are_waited_out_and_nothing_is_counted_twice(
     fault, served, model, tokenizer, prompts, tmp_path
 ):
@@ -155,8 +164,11 @@ def test_equal_weights_are_not_sent_again(served: Served, model, tmp_path: Path)
     assert len([one for one in tmp_path.iterdir() if one.is_dir()]) == 1, "only the newest weights are kept"
 
 
+FAULTS = ({"stale": "head"}, {"top_p": 0.9}, {"stale": "all"}, {"stale": "part"}, {"rescale": 0.7})
+
+
 @pytest.mark.parametrize(
-    "fault", [{"stale": "all"}, {"stale": "part"}, {"stale": "head"}, {"top_p": 0.9}, {"rescale": 0.7}]
+    "fault", [*FAULTS[:2], *(pytest.param(fault, marks=pytest.mark.slow) for fault in FAULTS[2:])]
 )
 def test_the_canary_sees_what_is_wrong(fault, model, tokenizer, tmp_path):
     with serving(model, tokenizer) as served:
@@ -182,6 +194,7 @@ def test_the_canary_sees_a_tied_head_that_nobody_renewed(tokenizer, tmp_path):
             generator.sync(moved(tied, 0.1), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [{"stale": "all"}, {"stale": "head"}, {"top_p": 0.9}])
 def test_the_canary_sees_it_in_a_server_that_was_started_again(fault, model, tokenizer, prompts, tmp_path):
     learnt = moved(model, 0.2)
