@@ -22,7 +22,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from benchmarks.memory import Peak, anonymous_mib
 from benchmarks.scale_fill import PROJECT, fill
-from tutelage.feedback.asking.payloads import PairAnswer, Submission
+from tutelage.feedback.asking.payloads import PairAnswer, Submission, Task
 from tutelage.feedback.exports.exporting import ExportSpec, export
 from tutelage.feedback.insights import totals
 from tutelage.feedback.insights.figures import insight
@@ -47,7 +47,7 @@ class ScaleBenchSettings(Settings):
         "", "URL of a PostgreSQL database `postgres`, beside which others are made; empty: SQLite files."
     )
     parts: list[str] = setting(
-        ["claim", "answer", "home", "totals", "settle", "insights", "export", "raw", "train"],
+        ["claim", "home", "totals", "settle", "insights", "export", "raw", "train"],
         "What to measure.",
     )
     claims: int = setting(200, "Items that are claimed, and answered.", ge=1)
@@ -58,40 +58,29 @@ class ScaleBenchSettings(Settings):
 
 
 def claim(place: str, settings: ScaleBenchSettings) -> Figures:
-    """The next item, by several annotators in turns, each of whom gives it back later."""
+    """The next item and its answer, by several annotators in turns."""
     database = Database(place)
     people = [_member(database, f"annotator-{n}") for n in range(CLAIMERS)]
-    times = []
+    found: dict[str, list[Figures]] = {"claim": [], "answer": []}
     for n in range(settings.claims + CLAIMERS):
         who = people[n % CLAIMERS]
-        began, spent = time.perf_counter(), time.process_time()
-        task = queue.next_task(database, who)
-        times.append((time.perf_counter() - began, time.process_time() - spent))
-        assert task is not None
-        queue.skip(database, who, task.assignment_id, "other")
-    wall, cpu = np.array(times[CLAIMERS:]).T * 1000  # without the first round, which compiles statements
-    return {
-        "claim_ms": float(np.median(wall)),
-        "claim_p99_ms": float(np.percentile(wall, 99)),
-        "claim_cpu_ms": float(np.median(cpu)),
-    }
-
-
-def answer(place: str, settings: ScaleBenchSettings) -> Figures:
-    """An answer, stored: of several annotators in turns."""
-    database = Database(place)
-    people = [_member(database, f"annotator-{n}") for n in range(CLAIMERS)]
-    times = []
-    for n in range(settings.claims + CLAIMERS):
-        who = people[n % CLAIMERS]
-        task = queue.next_task(database, who)
+        tasks: list[Task | None] = []
+        found["claim"].append(_timed("one", lambda: tasks.append(queue.next_task(database, who))))  # noqa: B023
+        (task,) = tasks
         assert task is not None
         said = Submission(client_key=secrets.token_hex(8), answer=PairAnswer(preference=n % 7 - 3))
-        began, spent = time.perf_counter(), time.process_time()
-        answers.submit(database, who, task.assignment_id, said)
-        times.append((time.perf_counter() - began, time.process_time() - spent))
-    wall, cpu = np.array(times[CLAIMERS:]).T * 1000
-    return {"answer_ms": float(np.median(wall)), "answer_cpu_ms": float(np.median(cpu))}
+        found["answer"].append(
+            _timed("one", lambda: answers.submit(database, who, task.assignment_id, said))  # noqa: B023
+        )
+    figures: Figures = {}
+    for name, times in found.items():
+        wall = (
+            np.array([one["one_s"] for one in times[CLAIMERS:]]) * 1000
+        )  # the first round compiles statements
+        cpu = np.array([one["one_cpu_s"] for one in times[CLAIMERS:]]) * 1000
+        figures |= {f"{name}_ms": float(np.median(wall)), f"{name}_p99_ms": float(np.percentile(wall, 99))}
+        figures[f"{name}_cpu_ms"] = float(np.median(cpu))
+    return figures
 
 
 def home(place: str, settings: ScaleBenchSettings) -> Figures:
@@ -162,7 +151,6 @@ def train(place: str, settings: ScaleBenchSettings) -> Figures:
 
 PARTS: dict[str, Callable[[str, ScaleBenchSettings], Figures]] = {
     "claim": claim,
-    "answer": answer,
     "home": home,
     "totals": counts,
     "settle": settle,

@@ -76,12 +76,16 @@ def test_servers_draw_for_the_stages_whose_policy_learns(tmp_path: Path) -> None
         {"command": "ppo", "model": "m", **policy},
         {"command": "reinforce", "model": "m", **policy, "rollouts": b},
         {"command": "raft", "model": "m", **policy, "rollouts": "local"},
-        {"command": "eval", "models": ["@ppo"], "prompts": "p.jsonl"},
+        {"command": "eval", "models": ["m"], "prompts": "p.jsonl"},
         {"command": "mark", "model": "m", "prompts": "p.jsonl"},
     )
     plan = settings(tmp_path, *stages, rollouts=a)
     drawn = {stage.name: getattr(stage.settings, "rollouts", None) for stage in pipeline.plan(plan)}
     assert drawn == {"sample": "local", "ppo": a, "reinforce": b, "raft": "local", "eval": {}, "mark": 8}
+    with pytest.raises(ValueError, match=f"rollouts={a} is for stages whose policy learns .* there is none"):
+        pipeline.plan(
+            settings(tmp_path, *(stage for stage in stages if stage["command"] != "ppo"), rollouts=a)
+        )
     with pytest.raises(ValueError, match="nonsense is no address of a server"):
         settings(tmp_path, *stages, rollouts="nonsense")
 

@@ -44,7 +44,7 @@ from tutelage.settings.groups import RanksSettings, RunSettings
 from tutelage.settings.pipeline import RunPipelineSettings
 from tutelage.settings.preference import DPOSettings, KTOSettings
 from tutelage.settings.reward import ProcessSettings, RewardSettings
-from tutelage.settings.served import SyncedSettings
+from tutelage.settings.served import LOCAL, SyncedSettings
 from tutelage.settings.train import SFTSettings
 from tutelage.stopping import Until, read_until
 
@@ -147,6 +147,13 @@ def plan(settings: RunPipelineSettings, rounds: int | None = None) -> list[Stage
                     replace(made, round=known.round, watched=_watched(until, names[inner - 1], known))
                 )
         known.round = None
+    if settings.rollouts != LOCAL and not any(
+        getattr(stage.settings, "rollouts", None) == settings.rollouts for stage in stages
+    ):
+        raise ValueError(
+            f"rollouts={plain(settings.rollouts)} is for stages whose policy learns (ppo, reinforce, raft, online-dpo) and that "
+            "do not say who draws, and there is none: leave it out, or give it to a stage."
+        )
     return stages
 
 

@@ -103,7 +103,7 @@ def _reach(address: str) -> None:
     """Raises OSError for a machine that does not answer, which Ray itself would wait minutes for."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=ANSWERS).close()
+        socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=ANSWERS).close()
 
 
 def _trainer(given: dict[str, Any], storage: Path) -> Any:

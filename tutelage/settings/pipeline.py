@@ -13,7 +13,7 @@ from tutelage.settings.served import LOCAL, checked
 
 
 class ScaledSettings(RanksSettings):
-    """Where the stages of a pipeline run."""
+    """Where the stages of a pipeline run, and who draws for them."""
 
     rollouts: str | list[str] = setting(
         LOCAL,
@@ -140,7 +140,7 @@ class DemoSettings(ScaledSettings):
     seed: int = setting(0, "Seed of everything random.", ge=0)
 
 
-class DemoRefineSettings(ScaledSettings):
+class DemoRefineSettings(RanksSettings):
     """Steps marked, explained, rewritten and learnt in the embedded world, beside choosing by answers at equal minutes."""
 
     out: Path = setting(Path("runs/demo-refine"), "Folder of the demo: each stage's run folder is below it.")

@@ -106,10 +106,7 @@ class ServedSettings(AskingSettings):
             return None
         return super().refuses(name, before, made)
 
-    @field_validator("rollouts")
-    @classmethod
-    def _addresses(cls, given: str | list[str]) -> str | list[str]:
-        return checked(given)
+    _addresses = field_validator("rollouts")(checked)
 
 
 class SyncedSettings(ServedSettings):
