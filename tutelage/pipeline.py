@@ -147,14 +147,17 @@ def plan(settings: RunPipelineSettings, rounds: int | None = None) -> list[Stage
                     replace(made, round=known.round, watched=_watched(until, names[inner - 1], known))
                 )
         known.round = None
-    if settings.rollouts != LOCAL and not any(
-        getattr(stage.settings, "rollouts", None) == settings.rollouts for stage in stages
-    ):
-        raise ValueError(
-            f"rollouts={plain(settings.rollouts)} is for stages whose policy learns (ppo, reinforce, raft, online-dpo) and that "
-            "do not say who draws, and there is none: leave it out, or give it to a stage."
-        )
+    _check_taken(settings.rollouts, stages)
     return stages
+
+
+def _check_taken(rollouts: str | list[str], stages: Sequence[Stage]) -> None:
+    """Raises ValueError where servers are named and no stage is drawn for by them."""
+    if rollouts != LOCAL and all(getattr(stage.settings, "rollouts", None) != rollouts for stage in stages):
+        raise ValueError(
+            f"rollouts={plain(rollouts)} is for stages whose policy learns (ppo, reinforce, raft, online-dpo) and that do not say "
+            "who draws, and there is none: leave it out, or give it to a stage."
+        )
 
 
 def _watched(until: Until | None, name: str, known: Known) -> Watched | None:
