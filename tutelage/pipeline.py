@@ -155,8 +155,8 @@ def _check_taken(rollouts: str | list[str], stages: Sequence[Stage]) -> None:
     """Raises ValueError where servers are named and no stage is drawn for by them."""
     if rollouts != LOCAL and all(getattr(stage.settings, "rollouts", None) != rollouts for stage in stages):
         raise ValueError(
-            f"rollouts={plain(rollouts)} is for stages whose policy learns (ppo, reinforce, raft, online-dpo) and that do not say "
-            "who draws, and there is none: leave it out, or give it to a stage."
+            f"rollouts={plain(rollouts)} is for stages whose policy learns (ppo, reinforce, raft, online-dpo) and that do not "
+            "say who draws, and there is none: leave it out, or give it to a stage."
         )
 
 

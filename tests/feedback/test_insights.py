@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from sqlalchemy import insert
@@ -14,10 +16,13 @@ from tutelage.feedback.insights.figures import compute, insight, overturn
 from tutelage.feedback.insights.labels import Pairs, Values, sides_of
 from tutelage.feedback.insights.own import own_agreement
 from tutelage.feedback.insights.timeline import timeline
+from tutelage.feedback.insights.totals import totals
 from tutelage.feedback.insights.verdict import level, parted_from_judges, verdict, worst_items
 from tutelage.feedback.items import browsing, building
+from tutelage.feedback.people.access import Member
+from tutelage.feedback.projects import projects
 from tutelage.feedback.statistics import Estimate
-from tutelage.feedback.work import answers
+from tutelage.feedback.work import answers, queue
 from tutelage.store import Store
 from tutelage.store.database import Database
 from tutelage.store.schema import Annotation, Annotator, Item, ItemResponse
@@ -348,6 +353,20 @@ def test_ones_own_agreement_by_hand(store: Store, database: Database) -> None:
             hand_in(database, member, task, PairAnswer(preference=-wanted if turned else wanted))
     found = own_agreement(database, members["ann2"])
     assert found is not None and (found.agreed, found.compared, found.by_kind) == (1, 2, {"human": (1, 2)})
+
+
+def test_totals_are_of_one_project(database: Database, busy: Member) -> None:
+    """Another project in the same store has nothing of it: no answers, revisions, flags, gold items, skips or people."""
+    person = join(database, busy.user, "main", "cy")
+    work = take(database, person)
+    queue.flag(database, person, work.assignment_id, "other")
+    queue.skip(database, person, work.assignment_id, "other")
+    other = projects.create_project(database, busy.user, "other")
+    found = asdict(totals(database, busy))
+    assert all(
+        found[name] for name in ("items", "answers", "revisions", "skips", "flags", "settled", "annotators")
+    )
+    assert not any(asdict(totals(database, other)).values())
 
 
 def test_how_few_votes_hold_the_first_place() -> None:
